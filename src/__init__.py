@@ -1,0 +1,1 @@
+"""DeFRCN on MindSpore."""

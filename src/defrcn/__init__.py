@@ -1,0 +1,1 @@
+"""The detector: box maths, assignment, network parts and their composition."""

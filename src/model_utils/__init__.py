@@ -1,0 +1,1 @@
+"""Configuration, device and environment: the lowest layer."""
