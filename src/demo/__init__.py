@@ -1,0 +1,1 @@
+"""Generated pictures for the demo: shapes (`shapes`) placed in scenes (`scenes`)."""
