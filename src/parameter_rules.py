@@ -1,0 +1,189 @@
+"""Which parameters a weight file must hold: strict comparison, one declared list per kind of file.
+
+Names are those of the official PyTorch checkpoints, for example
+`backbone.res2.0.conv1.norm.weight` or `roi_heads.box_predictor.cls_score.bias`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from src.model_utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_MAX_LISTED = 20
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class ParameterReport:
+    """What `check_parameters` found: sorted names, all of them accounted for.
+
+    Attributes:
+        loaded: in the file and in the network, shapes equal.
+        missing: in the network only, covered by the allowed list.
+        unused: in the file only, covered by the allowed list.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    """The declared exceptions for one kind of weight file.
+
+    Attributes:
+        kind: how the kind of file is called in messages.
+        allowed_missing: shell-style patterns of network parameters that the file need not hold.
+        allowed_unused: shell-style patterns of file entries that the network need not have.
+    """
+
+    kind: str
+    allowed_missing: tuple[str, ...] = ()
+    allowed_unused: tuple[str, ...] = ()
+
+    def check(
+        self, given: Mapping[str, Shape], wanted: Mapping[str, Shape], source: object
+    ) -> ParameterReport:
+        """Apply `check_parameters` with this rule's lists."""
+        return check_parameters(
+            given,
+            wanted,
+            allowed_missing=self.allowed_missing,
+            allowed_unused=self.allowed_unused,
+            source=f"{source} ({self.kind})",
+        )
+
+
+#: A checkpoint of the whole network: nothing may be missing or left over.
+FULL = ParameterRule("whole network")
+
+#: Made from R-101.pkl: backbone and res5. The heads start from their own initial values, and
+#: the ImageNet classifier has no place in a detector.
+BACKBONE_PRETRAINED = ParameterRule(
+    "pre-trained backbone",
+    allowed_missing=(
+        "proposal_generator.*",
+        "roi_heads.box_predictor.*",
+        "affine_rpn.*",
+        "affine_rcnn.*",
+    ),
+    allowed_unused=("fc1000.*",),
+)
+
+#: After surgery by removal the box predictor is gone and starts anew for the novel classes.
+SURGERY_REMOVE = ParameterRule(
+    "after removal of the box predictor", allowed_missing=("roi_heads.box_predictor.*",)
+)
+
+
+def shapes_of(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every array of a mapping."""
+    return {name: tuple(array.shape) for name, array in params.items()}
+
+
+def check_parameters(
+    given: Mapping[str, Shape],
+    wanted: Mapping[str, Shape],
+    *,
+    allowed_missing: Sequence[str] = (),
+    allowed_unused: Sequence[str] = (),
+    source: object,
+) -> ParameterReport:
+    """Compare the parameters of a file with those of a network.
+
+    Args:
+        given: name to shape, what the file holds.
+        wanted: name to shape, what the network has.
+        allowed_missing: shell-style patterns of `wanted` names that may be absent.
+        allowed_unused: shell-style patterns of `given` names that may be superfluous.
+        source: the file, for messages.
+
+    Returns:
+        The accounted-for names; what the allowed lists covered is logged.
+
+    Raises:
+        InputError: a name is missing or unexpected beyond the lists, or a shape differs.
+    """
+    missing = sorted(set(wanted) - set(given))
+    unused = sorted(set(given) - set(wanted))
+    common = sorted(set(given) & set(wanted))
+    shapes = [
+        f"{name} {tuple(given[name])} instead of {tuple(wanted[name])}"
+        for name in common
+        if tuple(given[name]) != tuple(wanted[name])
+    ]
+    problems = {
+        "missing": [name for name in missing if not _matches(name, allowed_missing)],
+        "unexpected": [name for name in unused if not _matches(name, allowed_unused)],
+        "of another shape": shapes,
+    }
+    if any(problems.values()):
+        for title, names in problems.items():
+            if len(names) > _MAX_LISTED:
+                logger.error("%s: %s: %s", source, title, ", ".join(names))
+        parts = [f"{title}: {_listing(names)}" for title, names in problems.items() if names]
+        raise InputError(
+            f"{source} does not fit the network, {'; '.join(parts)} (check model.num_classes and "
+            "model.backbone, or convert the file with src/pkl2ckpt.py or src/pth2ckpt.py)"
+        )
+    if missing:
+        logger.info("%s: %d not in the file, as allowed: %s", source, len(missing), missing)
+    if unused:
+        logger.info("%s: %d not used, as allowed: %s", source, len(unused), unused)
+    return ParameterReport(tuple(common), tuple(missing), tuple(unused))
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _listing(names: Sequence[str]) -> str:
+    text = ", ".join(names[:_MAX_LISTED])
+    more = len(names) - _MAX_LISTED
+    return f"{len(names)} ({text}{f', and {more} more' if more > 0 else ''})"
+
+
+# Names that only the older MindSpore port writes. Optimizer copies carry a prefix such as
+# "moments."; torchvision names (bn1.weight) and ours (conv1.norm.weight) match none of these.
+_OLDER_DETECTOR = re.compile(
+    r"(^|\.)(rpn_with_loss\.|rcnn\.(cls|reg)_scores\.|backbone\.layer[1-4]\.|backbone\.stem\.bn1\."
+    r"|conv_down_sample\.|bn_down_sample\.|end_point\.)"
+)
+_OLDER_PCB = re.compile(r"(^|\.)(bn[123]|downsample\.1)\.(gamma|beta|moving_mean|moving_variance)$")
+
+
+def refuse_older_port(names: Iterable[str], source: object) -> None:
+    """Raise if the names are those of a checkpoint of the older MindSpore port of DeFRCN.
+
+    Its tensors cannot be taken over by renaming: the class scores have the background first
+    (here last), and the regression was trained on boxes of another convention (with +1).
+
+    Raises:
+        InputError: with the reason and what to do instead.
+    """
+    listed = list(names)
+    found = next((name for name in listed if _OLDER_DETECTOR.search(name)), None)
+    if found is not None:
+        raise InputError(
+            f"{source} is a detector checkpoint of the older MindSpore port (it has '{found}'), "
+            "which cannot be used here, because there the background is the first class and the "
+            "boxes follow another convention; convert the official weights with "
+            "src/pth2ckpt.py or src/pkl2ckpt.py, or train with this project"
+        )
+    found = next((name for name in listed if _OLDER_PCB.search(name)), None)
+    if found is not None:
+        raise InputError(
+            f"{source} uses the names of the older MindSpore port (it has '{found}'), which are "
+            "not read here, because here parameters keep the official names; convert the "
+            "original torchvision or official file with src/pth2ckpt.py"
+        )
