@@ -1,0 +1,297 @@
+"""Reading the configuration: YAML with `base:`, then `--key=value` flags, then one typed check.
+
+Imported by the entry points and `src/network_define.py` only; everything else takes plain
+values. Nothing here needs MindSpore or looks at the disk beyond the YAML files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml  # type: ignore[import-untyped]
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from src.model_utils.config_model import ModelSection, Section
+from src.model_utils.config_schema import Config, CustomDataset
+from src.model_utils.errors import InputError
+from src.model_utils.paths import require_path
+from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_value
+
+__all__ = [
+    "Config",
+    "ModelSection",
+    "config_from_arguments",
+    "describe_keys",
+    "load_config",
+    "require_path",
+    "to_plain",
+    "to_yaml",
+]
+
+_CUSTOM = "data.custom"
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file with all that its `base:` names, apply flags, and check everything.
+
+    Args:
+        path: The YAML file.
+        overrides: Command-line words: `--a.b=value`, or `--a.b value`; a lone `--flag` turns a
+            true/false key on. Values are read as YAML, except that keys of type text take the
+            words as they are.
+
+    Raises:
+        InputError: One message that names, for every problem found, the file or flag, the key
+            and, where a key looks like a known one, that one.
+    """
+    tree, sources = load_tree(Path(path))
+    problems: list[str] = []
+    for key, value, flag in _parse_overrides(overrides, problems):
+        problem = _override_problem(key)
+        if problem is None:
+            merge(tree, _nested(key, value), flag, sources)
+        else:
+            problems.append(f"{flag}: {problem}")
+    try:
+        config = Config.model_validate(_tuples(tree))
+    except ValidationError as error:
+        problems += _validation_problems(error, sources, str(path))
+    if problems:
+        if len(problems) == 1:
+            raise InputError(problems[0])
+        raise InputError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
+    return config
+
+
+def config_from_arguments(
+    argv: Sequence[str] | None, description: str, *, default_path: str | None = None
+) -> Config:
+    """Read the command line of an entry point: `--config_path=FILE [--key=value …]`.
+
+    Args:
+        argv: The words after the program's name; None takes them from the process.
+        description: First line of `--help`, which also lists every key.
+        default_path: The YAML file if `--config_path` is not given; None requires the flag.
+
+    Raises:
+        InputError: As `load_config`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="keys, each settable as --key=value (defaults shown):\n" + describe_keys(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config_path", default=default_path, help="YAML file, see configs/")
+    known, overrides = parser.parse_known_args(argv)
+    if known.config_path is None:
+        raise InputError("give --config_path=FILE, such as configs/coco/defrcn_det_r101_base.yaml")
+    return load_config(known.config_path, overrides)
+
+
+def describe_keys() -> str:
+    """Return one line a key: its dotted name, default and meaning."""
+    lines = []
+    for key, field in _leaves(Config):
+        default = yaml.safe_dump(_lists(field.default), default_flow_style=True, width=1000)
+        shown = default.replace("...\n", "").strip()
+        lines.append(f"  --{key}={shown}  {field.description or ''}".rstrip())
+    return "\n".join(lines)
+
+
+def to_plain(config: Section) -> dict[str, Any]:
+    """Return a configuration (or a section) as plain dictionaries and lists."""
+    return config.model_dump(mode="json")
+
+
+def to_yaml(config: Section) -> str:
+    """Return a configuration as YAML text that `load_config` reads back to an equal one."""
+    return str(yaml.safe_dump(to_plain(config), sort_keys=False, default_flow_style=None))
+
+
+def _parse_overrides(
+    words: Sequence[str], problems: list[str]
+) -> Iterator[tuple[str, object, str]]:
+    """Yield (dotted key, value, flag as typed); what cannot be read goes into `problems`."""
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if not word.startswith("--") or len(word) == 2:
+            problems.append(f"'{word}' is not a flag; write --key=value")
+            continue
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if position < len(words) and not words[position].startswith("--"):
+                text = words[position]
+                position += 1
+            elif _annotation(key) is bool:
+                text = "true"
+            else:
+                problems.append(_override_problem(key, f"--{key}") or f"--{key}: give a value")
+                continue
+        try:
+            yield key, _value(key, text), f"--{key}"
+        except ValueError as error:
+            problems.append(f"--{key}: cannot read '{text}': {error}")
+
+
+def _value(key: str, text: str) -> object:
+    """Read a flag's text: as it stands for keys of type text, as YAML for all others."""
+    annotation = _annotation(key)
+    if annotation is str:
+        return text
+    value = parse_value(text)
+    plain_text = key.startswith(f"{_CUSTOM}.") and value is not None
+    if plain_text and not isinstance(value, (str, list, dict)):
+        return text
+    return value
+
+
+def _nested(key: str, value: object) -> Tree:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _override_problem(key: str, prefix: str = "") -> str | None:
+    """Return what is wrong with a flag's key, or None if there is such a key or section."""
+    parts = key.split(".")
+    known = set(_all_keys())
+    if key in known or (key.startswith(f"{_CUSTOM}.") and len(parts) > 2):
+        return None
+    hint = _hint(key, known, "--")
+    return f"{prefix}: unknown key{hint}" if prefix else f"unknown key{hint}"
+
+
+def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
+    """Return " (did you mean …?)" for the known keys that `key` most probably stands for.
+
+    First those that end in the very same name, then those spelt alike beside it, then any.
+    """
+    names = sorted(known)
+    parent, _, leaf = key.rpartition(".")
+    found = [name for name in names if name.rpartition(".")[2] == leaf and name != key]
+    if not found:
+        siblings = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
+        close = difflib.get_close_matches(leaf, list(siblings), n=1, cutoff=0.6)
+        close = close or difflib.get_close_matches(leaf.lower(), list(siblings), n=1, cutoff=0.6)
+        found = [siblings[name] for name in close]
+    if not found:
+        found = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
+    if not found:
+        leaves = {name.rpartition(".")[2]: name for name in names}
+        close = difflib.get_close_matches(leaf.lower(), list(leaves), n=1, cutoff=0.75)
+        found = [leaves[name] for name in close]
+    if not found:
+        return ""
+    return f" (did you mean {' or '.join(dashes + name for name in found[:3])}?)"
+
+
+def _validation_problems(error: ValidationError, sources: Sources, path: str) -> list[str]:
+    """Return one line a problem: the file or flag that set the key, the key, what is wrong."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        source = _source(key, sources, path)
+        kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            dotted = "." in str(problem["loc"][-1])
+            hint = "; nest it: dots are for flags only" if dotted else _hint(key, _keys_for(key))
+            message = f"unknown key{hint}"
+        elif kind == "missing":
+            message = "is missing"
+        elif kind != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, not {_shown(problem['input'])}"
+        place = source if source == f"--{key}" else f"{source}: {key}" if key else source
+        lines.append(f"{place}: {message}")
+    return lines
+
+
+def _source(key: str, sources: Mapping[str, str], path: str) -> str:
+    """Return who set `key`, or the nearest key above it, or last anything below it."""
+    at = key
+    while at:
+        if at in sources:
+            return sources[at]
+        below = [source for name, source in sources.items() if name.startswith(f"{at}.")]
+        if below:
+            flags = [source for source in below if source.startswith("--")]
+            return (flags or below)[-1]
+        at = at.rpartition(".")[0]
+    return path
+
+
+def _shown(value: object) -> str:
+    text = repr(_lists(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys_for(key: str) -> list[str]:
+    """Return the keys that an unknown one may be compared with (those of its own data set)."""
+    keys = _all_keys()
+    parts = key.split(".")
+    if key.startswith(f"{_CUSTOM}.") and len(parts) > 3:
+        root = ".".join(parts[:3])
+        return [f"{root}.{name}" for name in _all_keys(CustomDataset)]
+    return keys
+
+
+def _annotation(key: str) -> object:
+    """Return the type of a dotted key; text for choices among texts; None if unknown."""
+    for name, field in _leaves(Config):
+        if name == key:
+            choices = get_args(field.annotation)
+            if choices and all(isinstance(choice, str) for choice in choices):
+                return str
+            return field.annotation
+    return None
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every key that holds a value (not those of sections), dotted, in order."""
+    for name, field in model.model_fields.items():
+        section = _section(field)
+        if section is not None:
+            yield from _leaves(section, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        section = _section(field)
+        if section is not None:
+            keys += _all_keys(section, f"{prefix}{name}.")
+    return keys
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    """Return the model of a key that is a section, or None."""
+    annotation = field.annotation
+    # On Python 3.9 and 3.10 `tuple[int, ...]` passes for a type, so ask for its origin first.
+    if get_origin(annotation) is None and isinstance(annotation, type):
+        return annotation if issubclass(annotation, Section) else None
+    return None
+
+
+def _tuples(value: object) -> object:
+    """Turn lists into tuples, all the way down: a frozen configuration holds no lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _lists(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _lists(entry) for key, entry in value.items()}
+    return [_lists(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,284 @@
+"""Every configuration key with its type, range, default and meaning: typed, frozen, closed.
+
+Reached through `src.model_utils.config`; the defaults are the paper's base training on COCO.
+"""
+
+# Annotations are evaluated by pydantic at run time: no postponed ones, for Python 3.9.
+import math
+import re
+from typing import Annotated, Literal, Union
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from src.model_utils.config_model import (
+    Count,
+    CountOrZero,
+    Counts,
+    Fraction,
+    ModelSection,
+    Names,
+    NotNegative,
+    Positive,
+    Section,
+    listed,
+)
+
+
+def _no_repetition(names: tuple[str, ...]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} is listed twice")
+
+
+class CustomSource(Section):
+    """Where one half (train or test) of a data set of one's own lies, below `datasets_root`."""
+
+    annotations: str = Field(min_length=1, description="COCO JSON file, or folder of VOC XML files")
+    images: str = Field(min_length=1, description="folder of the pictures")
+    image_list: str = Field(default="", description="VOC: text file with one image id a line")
+
+
+class CustomDataset(Section):
+    """A data set of one's own; its sets are called NAME_{train,test}_{all,base,novel}."""
+
+    format: Literal["coco", "voc"] = Field(description="COCO JSON, or VOC-style XML")
+    train: CustomSource
+    test: CustomSource
+    novel_classes: Names = Field(default=(), description="names of the classes with few examples")
+    classes: Names = Field(default=(), description="VOC: class order; default: alphabetical")
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "CustomDataset":
+        _no_repetition(self.classes)
+        _no_repetition(self.novel_classes)
+        unknown = sorted(set(self.novel_classes) - set(self.classes))
+        if self.classes and unknown:
+            raise ValueError(f"novel_classes {', '.join(unknown)} are not among classes")
+        return self
+
+
+class Data(Section):
+    """Which sets, and how their pictures are read."""
+
+    train: Names = Field(default=("coco14_trainval_base",), description="training sets by name")
+    test: Names = Field(default=("coco14_test_base",), description="test sets by name")
+    custom: dict[str, CustomDataset] = Field(default={}, description="data sets of one's own")
+    num_workers: CountOrZero = Field(default=2, description="processes that decode pictures")
+    filter_empty: bool = Field(
+        default=True, description="drop training pictures without usable boxes"
+    )
+    aspect_ratio_grouping: bool = Field(
+        default=True, description="a batch is all landscape or portrait"
+    )
+    max_image_pixels: Count = Field(default=178956970, description="larger pictures are refused")
+
+    @field_validator("train", "test")
+    @classmethod
+    def _at_least_one_set(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or "" in names:
+            raise ValueError("name at least one set, such as [coco14_trainval_base]")
+        _no_repetition(names)
+        return names
+
+    @field_validator("custom", mode="before")
+    @classmethod
+    def _check_custom_names(cls, custom: object) -> object:
+        for name in custom if isinstance(custom, dict) else ():
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+                raise ValueError(f"the name '{name}' may hold only letters, digits, '_' and '-'")
+            if re.match(r"(coco14|voc_?2007|voc_?2012)(_|$)", name):
+                raise ValueError(f"the name '{name}' belongs to a built-in data set")
+        return {} if custom is None else custom
+
+
+class Input(Section):
+    """From a picture to the network's input. Sizes in pixels; channels blue, green, red."""
+
+    min_size_train: Counts = Field(
+        default=(640, 672, 704, 736, 768, 800), description="short edge, one drawn for each picture"
+    )
+    max_size_train: Count = Field(default=1333, description="limit of the long edge in training")
+    min_size_test: Count = Field(default=800, description="short edge in evaluation")
+    max_size_test: Count = Field(default=1333, description="limit of the long edge in evaluation")
+    flip_probability: Fraction = Field(default=0.5, description="horizontal flip in training")
+    pixel_mean: tuple[float, float, float] = Field(
+        default=(103.53, 116.28, 123.675), description="subtracted, B G R"
+    )
+    pixel_std: tuple[Positive, Positive, Positive] = Field(
+        default=(1.0, 1.0, 1.0), description="divided by, B G R"
+    )
+    input_shapes: Union[Literal["exact"], tuple[tuple[int, int], ...]] = Field(
+        default="exact", description="exact, or a list of [height, width] to pad to (accelerators)"
+    )
+
+    @field_validator("input_shapes", mode="before")
+    @classmethod
+    def _check_shapes(cls, value: object) -> object:
+        if value == "exact":
+            return value
+        pairs = value if isinstance(value, tuple) and value else (None,)
+        for pair in pairs:
+            if not (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_size, pair))):
+                raise ValueError("write exact, or a list such as [[800, 1344], [1344, 800]]")
+        if len(set(pairs)) < len(pairs):
+            raise ValueError("a shape is listed twice")
+        return value
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> "Input":
+        for short, longest, kind in (
+            (max(self.min_size_train), self.max_size_train, "train"),
+            (self.min_size_test, self.max_size_test, "test"),
+        ):
+            if longest < short:
+                raise ValueError(
+                    f"max_size_{kind} {longest} is below min_size_{kind} {short}, "
+                    "which no picture could then reach"
+                )
+        return self
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+class Solver(Section):
+    """SGD. Rates and iterations are given for `images_per_batch` images an iteration."""
+
+    images_per_batch: Count = Field(
+        default=16, description="the batch that the numbers here are for"
+    )
+    images_per_card: Count = Field(default=1, description="pictures a card and iteration, really")
+    scale_to_batch: bool = Field(
+        default=True, description="convert rate and iterations to the real batch"
+    )
+    base_lr: Positive = Field(default=0.02, description="learning rate after the warm-up")
+    max_iter: Count = Field(default=110000, description="iterations")
+    steps: Annotated[tuple[Count, ...], BeforeValidator(listed)] = Field(
+        default=(85000, 100000), description="iterations at which the rate falls"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor at each of the steps")
+    warmup_iters: CountOrZero = Field(default=1000, description="linear warm-up; 0 for none")
+    warmup_factor: Fraction = Field(default=0.001, description="share of base_lr at the start")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum")
+    weight_decay: NotNegative = Field(default=5.0e-5, description="of weights")
+    weight_decay_bias: NotNegative = Field(default=1.0e-4, description="of biases")
+    weight_decay_norm: NotNegative = Field(default=0.0, description="of normalisation layers")
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> "Solver":
+        if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:])):
+            raise ValueError(f"steps must increase, not {list(self.steps)}")
+        if self.steps and self.steps[-1] >= self.max_iter:
+            raise ValueError(
+                f"steps {list(self.steps)} must lie below max_iter {self.max_iter}; "
+                f"for example steps: [{max(1, math.floor(0.8 * self.max_iter))}], or [] for none"
+            )
+        if self.warmup_iters > 0 and self.warmup_iters >= self.max_iter:
+            raise ValueError(
+                f"warmup_iters {self.warmup_iters} must lie below max_iter {self.max_iter}"
+            )
+        return self
+
+
+class Test(Section):
+    """Evaluation."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    score_threshold: Fraction = Field(default=0.05, description="detections must score above")
+    nms_threshold: Fraction = Field(default=0.5, description="IoU above which the lower score goes")
+    detections_per_image: Count = Field(default=100, description="best detections kept")
+    eval_period: CountOrZero = Field(default=0, description="evaluate every N iterations; 0 never")
+    visualize_images: CountOrZero = Field(default=8, description="pictures drawn with detections")
+    eval_at_end: bool = Field(default=True, description="evaluate when training ends")
+
+
+class Log(Section):
+    """What training reports."""
+
+    period: Count = Field(default=20, description="iterations between log lines")
+
+
+class Checkpoint(Section):
+    """What training keeps."""
+
+    period: Count = Field(default=5000, description="iterations between checkpoints")
+    keep_last: Count = Field(default=3, description="older checkpoints are removed")
+
+
+class Config(Section):
+    """Everything that a run is told."""
+
+    device_target: Literal["CPU", "GPU", "Ascend"] = Field(
+        default="CPU", description="Ascend, GPU or CPU"
+    )
+    device_id: CountOrZero = Field(default=0, description="card of this machine")
+    device_num: Count = Field(default=1, description="cards in all")
+    rank_id: CountOrZero = Field(default=0, description="number of this process")
+    run_distribute: bool = Field(default=False, description="train on several cards")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of every random number")
+    datasets_root: str = Field(
+        default="datasets", min_length=1, description="folder of the data sets"
+    )
+    coco_root: str = Field(default="", description="COCO 2014; empty: coco below datasets_root")
+    train_mindrecord_dir: str = Field(
+        default="mindrecord/train", min_length=1, description="written once"
+    )
+    test_mindrecord_dir: str = Field(
+        default="mindrecord/test", min_length=1, description="written once"
+    )
+    backbone_pretrained_path: str = Field(
+        default="", description="backbone .ckpt (pkl2ckpt) to start from"
+    )
+    model_pretrained_path: str = Field(default="", description="detector .ckpt to start from")
+    pcb_modelpath: str = Field(default="", description="calibration block's .ckpt (pth2ckpt)")
+    save_checkpoint_path: str = Field(
+        default="checkpoints/coco/defrcn_det_r101_base",
+        min_length=1,
+        description="folder of this run",
+    )
+    eval_checkpoint_path: str = Field(
+        default="", description="detector .ckpt to evaluate, or its folder"
+    )
+    resume: bool = Field(default=False, description="continue the run in save_checkpoint_path")
+    export_ckpt_file: str = Field(default="", description="detector .ckpt to export")
+    export_file_name: str = Field(
+        default="defrcn", min_length=1, description="exported file, no suffix"
+    )
+    export_file_format: Literal["MINDIR", "AIR", "ONNX"] = Field(
+        default="MINDIR", description="of export"
+    )
+    input_path: str = Field(default="", description="preprocess.py: folder of its output")
+    result_path: str = Field(default="", description="results: folder, empty for the run's own")
+    enable_modelarts: bool = Field(default=False, description="run on ModelArts")
+    data_url: str = Field(default="", description="ModelArts: data set")
+    train_url: str = Field(default="", description="ModelArts: output")
+    checkpoint_url: str = Field(default="", description="ModelArts: weights")
+    enable_profiling: bool = Field(default=False, description="write a profile of training")
+    data: Data = Data()
+    input: Input = Input()
+    model: ModelSection = ModelSection()
+    solver: Solver = Solver()
+    test: Test = Test()
+    log: Log = Log()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @field_validator("enable_modelarts", "enable_profiling")
+    @classmethod
+    def _not_available(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("is not available in this version; leave it false")
+        return value
+
+    @model_validator(mode="after")
+    def _check_cards(self) -> "Config":
+        if self.device_num > 1:
+            raise ValueError(
+                f"device_num {self.device_num}: training on several cards is not available in "
+                "this version; leave it at 1"
+            )
+        if self.rank_id >= self.device_num:
+            raise ValueError(f"rank_id {self.rank_id} must be below device_num {self.device_num}")
+        return self

@@ -1,0 +1,45 @@
+"""One check of the disk, for every module that needs a path the user gave."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from src.model_utils.errors import InputError
+
+
+def require_path(
+    config_key: str, path: str | os.PathLike[str], what_to_do: str, *, kind: str = "any"
+) -> Path:
+    """Return `path` if it exists, else say which key is wrong and what to do.
+
+    Args:
+        config_key: The configuration key or flag that named the path, such as "coco_root".
+        path: The path, absolute or relative to the working directory.
+        what_to_do: The end of the sentence: "convert R-101.pkl with src/pkl2ckpt.py".
+        kind: "file", "folder" or "any".
+
+    Raises:
+        InputError: If the path is empty, missing, or of the other kind.
+    """
+    if not os.fspath(path):
+        raise InputError(f"{config_key} is empty; {what_to_do}")
+    found = Path(path)
+    if not found.exists():
+        raise InputError(f"{config_key}: {found} does not exist{_nearest(found)}; {what_to_do}")
+    if kind == "file" and not found.is_file():
+        raise InputError(f"{config_key}: {found} is not a file; {what_to_do}")
+    if kind == "folder" and not found.is_dir():
+        raise InputError(f"{config_key}: {found} is not a folder; {what_to_do}")
+    return found
+
+
+def _nearest(missing: Path) -> str:
+    """Return " (did you mean …?)" for the name in the same folder that looks most alike."""
+    try:
+        names = os.listdir(missing.parent)
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.7)
+    return f" (did you mean {missing.parent / close[0]}?)" if close else ""
