@@ -1,0 +1,52 @@
+"""What a launcher tells a process through the environment: its rank, their number, its card.
+
+`msrun` and `mindspore.communication` set RANK_ID, RANK_SIZE and DEVICE_ID; under msrun's dynamic
+cluster the number of processes is MS_WORKER_NUM, and MS_NODE_ID may stand in for RANK_ID.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from src.model_utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class LauncherIds:
+    """Numbers from the environment; None where the launcher said nothing."""
+
+    rank: int | None
+    world_size: int | None
+    device_id: int | None
+
+
+def read_launcher_ids(environ: Mapping[str, str] | None = None) -> LauncherIds:
+    """Read the launcher's variables.
+
+    Args:
+        environ: The environment; None takes the process's own.
+
+    Raises:
+        InputError: If a variable is no number, or the rank is not below the number of processes.
+    """
+    variables = os.environ if environ is None else environ
+    rank = _number(variables, "RANK_ID", "MS_NODE_ID")
+    world_size = _number(variables, "RANK_SIZE", "MS_WORKER_NUM")
+    if world_size is not None and not (rank or 0) < world_size:
+        raise InputError(
+            f"the environment says rank {rank or 0} of {world_size} processes; "
+            "unset RANK_ID and RANK_SIZE or let msrun set them"
+        )
+    return LauncherIds(rank, world_size, _number(variables, "DEVICE_ID"))
+
+
+def _number(variables: Mapping[str, str], *names: str) -> int | None:
+    for name in names:
+        text = variables.get(name, "").strip()
+        if text:
+            if not text.isdecimal():
+                raise InputError(f"the environment variable {name} is '{text}', not a number")
+            return int(text)
+    return None
