@@ -1,0 +1,231 @@
+"""Read COCO-format annotation files into records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from src.defrcn.built_datacategory import (
+    COCO_CATEGORIES,
+    XYWH,
+    Annotation,
+    DatasetInfo,
+    Record,
+    split_classes,
+    suggestion,
+)
+from src.model_utils.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+def image_path(image_root: Path, file_name: object, source: str) -> str:
+    """Join an image's name from an annotation file to the image folder.
+
+    The name is foreign text, so it may not lead out of the folder: absolute names and `..` are
+    refused. Links inside the folder are followed; they are the user's own (`prepare_coco` makes
+    `trainval2014` out of links).
+
+    Args:
+        image_root: folder of the images.
+        file_name: the name as written in the annotation file; `/` separates folders.
+        source: annotation file and entry, for the message.
+
+    Raises:
+        InputError: the name is not a relative path below the folder.
+    """
+    if not isinstance(file_name, str) or not file_name.strip():
+        raise InputError(f"{source}: file_name {file_name!r} is not a file's name")
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    drive = ":" in "".join(path.parts[:1])
+    if not path.parts or path.is_absolute() or drive or ".." in path.parts or "\0" in file_name:
+        raise InputError(
+            f"{source}: file_name {file_name!r} leaves the image folder {image_root}; "
+            "give names relative to that folder"
+        )
+    return str(image_root / file_name)
+
+
+def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
+    """Check that a box is four finite numbers.
+
+    Raises:
+        InputError: it is not; `source` (file, image, annotation) is in the message.
+    """
+    if not isinstance(box, (list, tuple)) or len(box) != 4:
+        raise InputError(f"{source}: box {box!r} is not a list of four numbers")
+    for value in box:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{source}: box {box!r} is not a list of four numbers")
+        if not math.isfinite(value):
+            raise InputError(f"{source}: box {box!r} holds NaN or infinity; correct or remove it")
+    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+
+
+def read_json(path: Path) -> Json:
+    """Read an annotation file.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or has no lists of images and categories.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = json.load(handle)
+    except FileNotFoundError:
+        raise InputError(f"annotation file {path} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"annotation file {path} cannot be read as JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        part = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
+            raise InputError(f"annotation file {path} has no list {key!r} as COCO format asks")
+    return dict(content)
+
+
+def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
+    """(id, name) of an annotation file, sorted by id."""
+    found: dict[int, str] = {}
+    for entry in content["categories"]:
+        number, name = entry.get("id"), entry.get("name")
+        if isinstance(number, bool) or not isinstance(number, int) or not isinstance(name, str):
+            raise InputError(f"{path}: category {entry!r} lacks an integer id or a name")
+        if number in found or name in found.values():
+            raise InputError(f"{path}: category id {number} or name {name!r} occurs twice")
+        found[number] = name
+    return sorted(found.items())
+
+
+def check_novel(info: DatasetInfo, names: list[str]) -> None:
+    """Refuse novel classes that the data set does not have."""
+    for novel in info.novel_classes:
+        if novel not in names:
+            raise InputError(
+                f"{info.name}: novel class {novel!r} is not a class of {info.class_source}"
+                f"{suggestion(novel, names)}"
+            )
+
+
+def with_classes(info: DatasetInfo, categories: list[tuple[int, str]]) -> DatasetInfo:
+    """Fill the class fields from (id, name) pairs in the data set's order."""
+    names = [name for _, name in categories]
+    check_novel(info, names)
+    class_names, category_ids = split_classes(categories, info.novel_classes, info.split)
+    if not class_names:
+        raise InputError(f"{info.name}: no class is left in this split of {info.class_source}")
+    return replace(
+        info,
+        class_names=class_names,
+        category_ids=category_ids,
+        base_classes=split_classes(categories, info.novel_classes, "base")[0],
+        novel_classes=split_classes(categories, info.novel_classes, "novel")[0],
+        known_category_ids=tuple(number for number, _ in categories),
+    )
+
+
+def read_classes(info: DatasetInfo) -> DatasetInfo:
+    """Fill in the classes of a data set of one's own from its training annotations."""
+    if info.class_names or info.class_source is None:
+        return info
+    return with_classes(info, _categories(read_json(info.class_source), info.class_source))
+
+
+def _check_categories(info: DatasetInfo, content: Json) -> None:
+    """The file's own category table must not contradict the classes that are in use."""
+    table = dict(zip(info.category_ids, info.class_names))
+    if info.class_source is None:
+        table = dict(COCO_CATEGORIES)
+    for number, name in _categories(content, info.annotations):
+        if table.get(number, name) != name:
+            raise InputError(
+                f"{info.annotations}: category {number} is {name!r} here but "
+                f"{table[number]!r} in the data set {info.name}"
+            )
+
+
+def _size(image: Json, source: str) -> tuple[int, int]:
+    """Height and width of an image entry."""
+    sizes = []
+    for key in ("height", "width"):
+        value = image.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            raise InputError(f"{source}: {key} {value!r} is not a positive whole number")
+        sizes.append(value)
+    return sizes[0], sizes[1]
+
+
+def _annotation(
+    entry: Json, info: DatasetInfo, index_of: Mapping[int, int], image: str
+) -> Annotation | None:
+    """One annotation, or None for a class of the other split."""
+    source = f"{info.annotations}: annotation {entry.get('id')!r} of image {image}"
+    number = entry.get("category_id")
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise InputError(f"{source}: category_id {number!r} is not a whole number")
+    if number not in info.known_category_ids:
+        raise InputError(f"{source}: category id {number} is not among the data set's categories")
+    if entry.get("ignore", 0):
+        raise InputError(f"{source}: 'ignore' is not supported; mark the object as iscrowd")
+    box = finite_box(entry.get("bbox"), source)
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise InputError(f"{source}: iscrowd {crowd!r} is neither 0 nor 1")
+    if number not in index_of:
+        return None
+    return Annotation(box, XYWH, index_of[number], int(crowd))
+
+
+def _images(content: Json, path: Path) -> dict[int | str, Json]:
+    """Image entries by id, in the order of their ids."""
+    images: dict[int | str, Json] = {}
+    for image in content["images"]:
+        number = image.get("id")
+        if isinstance(number, bool) or not isinstance(number, (int, str)):
+            raise InputError(f"{path}: image {image.get('file_name')!r} has no id")
+        if number in images:
+            raise InputError(f"{path}: image id {number!r} occurs twice")
+        images[number] = image
+    if len({type(number) for number in images}) > 1:
+        raise InputError(f"{path}: image ids are partly numbers and partly texts")
+    return dict(sorted(images.items()))
+
+
+def load_records(info: DatasetInfo) -> list[Record]:
+    """Read the images of a data set with the objects of its classes.
+
+    Images come in the order of their ids and keep their place without objects too; objects come
+    in the order of the file. Boxes are as written, (x, y, width, height), also empty ones.
+
+    Raises:
+        InputError: the file cannot be read, or an entry is wrong: size, path, id, class or box.
+    """
+    info = read_classes(info)
+    content = read_json(info.annotations)
+    _check_categories(info, content)
+    images = _images(content, info.annotations)
+    index_of = {number: index for index, number in enumerate(info.category_ids)}
+    objects: dict[int | str, list[Annotation]] = {number: [] for number in images}
+    orphans = 0
+    for entry in content["annotations"]:
+        number = entry.get("image_id")
+        if not isinstance(number, (int, str)) or number not in objects:
+            orphans += 1
+            continue
+        annotation = _annotation(entry, info, index_of, f"{images[number].get('file_name')!r}")
+        if annotation is not None:
+            objects[number].append(annotation)
+    if orphans:
+        logger.warning("%s: %d annotations of unlisted images ignored", info.annotations, orphans)
+    records = []
+    for number, image in images.items():
+        source = f"{info.annotations}: image {number!r} ({image.get('file_name')!r})"
+        height, width = _size(image, source)
+        path = image_path(info.image_root, image.get("file_name"), source)
+        records.append(Record(path, number, height, width, tuple(objects[number])))
+    return records

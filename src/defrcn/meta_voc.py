@@ -1,0 +1,167 @@
+"""Read folders of PASCAL VOC-style XML files into records.
+
+The XML is foreign text: document type declarations and entities are refused, so that no file can
+expand without bound or pull in another one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from src.defrcn.built_datacategory import XYXY, Annotation, DatasetInfo, Record, suggestion
+from src.defrcn.meta_coco import image_path, with_classes
+from src.model_utils.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+MAX_XML_BYTES = 16 << 20
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """Parse one annotation file.
+
+    Raises:
+        InputError: the file is missing, too large, not XML, or declares a document type.
+    """
+
+    def refuse(*_: object) -> None:
+        raise InputError(f"{path}: document type declarations and entities are not accepted")
+
+    checker = expat.ParserCreate()
+    checker.StartDoctypeDeclHandler = refuse
+    checker.EntityDeclHandler = refuse
+    try:
+        if path.stat().st_size > MAX_XML_BYTES:
+            raise InputError(f"{path}: larger than {MAX_XML_BYTES} bytes")
+        content = path.read_bytes()
+        checker.Parse(content, True)
+        return ElementTree.fromstring(content)
+    except FileNotFoundError:
+        raise InputError(f"annotation file {path} does not exist") from None
+    except (OSError, ValueError, LookupError, expat.ExpatError, ElementTree.ParseError) as error:
+        raise InputError(f"annotation file {path} cannot be read as XML: {error}") from error
+
+
+def _image_ids(annotations: Path, image_list: Path | None) -> list[str]:
+    """Image ids: the lines of the list, or every XML file of the folder in sorted order."""
+    if image_list is None:
+        if not annotations.is_dir():
+            raise InputError(f"folder of annotations {annotations} does not exist")
+        ids = sorted(entry.stem for entry in annotations.iterdir() if entry.suffix == ".xml")
+        if not ids:
+            raise InputError(f"folder of annotations {annotations} holds no XML file")
+        return ids
+    try:
+        # a list of one class has a second column (1, -1, 0), which is not an id
+        lines = image_list.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"image list {image_list} cannot be read: {error}") from error
+    ids = [line.split()[0] for line in lines if line.strip()]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"image list {image_list} names an image twice")
+    return ids
+
+
+def _text(element: ElementTree.Element, tag: str, source: str) -> str:
+    found = element.findtext(tag)
+    if found is None or not found.strip():
+        raise InputError(f"{source}: <{tag}> is missing")
+    return found.strip()
+
+
+def _number(element: ElementTree.Element, tag: str, source: str) -> float:
+    text = _text(element, tag, source)
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{source}: <{tag}> is {text!r}, not a number") from None
+    if not math.isfinite(value):
+        raise InputError(f"{source}: <{tag}> is {text}; correct or remove the box")
+    return value
+
+
+def _object(
+    element: ElementTree.Element, class_ids: dict[str, int], known: list[str], source: str
+) -> Annotation | None:
+    """One object, or None for a class of the other split."""
+    name = _text(element, "name", source)
+    source = f"{source}: object {name!r}"
+    if name not in known:
+        raise InputError(f"{source}: not a class of the data set{suggestion(name, known)}")
+    box = element.find("bndbox")
+    if box is None:
+        raise InputError(f"{source}: <bndbox> is missing")
+    x1, y1, x2, y2 = (_number(box, tag, source) for tag in ("xmin", "ymin", "xmax", "ymax"))
+    if name not in class_ids:
+        return None
+    # VOC counts pixels from 1 and includes the last one: only the first corner moves.
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    corners = (x1 - 1.0, y1 - 1.0, x2, y2)
+    return Annotation(corners, XYXY, class_ids[name], 0, int(difficult))
+
+
+def read_classes(info: DatasetInfo) -> DatasetInfo:
+    """Fill in the classes: as declared, or every name of the training files in sorted order."""
+    if info.class_names or info.class_source is None:
+        return info
+    names = list(info.declared_classes)
+    if not names:
+        found: set[str] = set()
+        for image_id in _image_ids(info.class_source, info.class_source_list):
+            path = _annotation_path(info.class_source, image_id)
+            for element in parse_xml(path).iter("object"):
+                found.add(_text(element, "name", str(path)))
+        names = sorted(found)
+    if len(set(names)) < len(names):
+        raise InputError(f"{info.name}: a class is declared twice in {names}")
+    return with_classes(info, list(enumerate(names, start=1)))
+
+
+def _annotation_path(folder: Path, image_id: str) -> Path:
+    """The XML file of an image id, which may not lead out of the folder."""
+    return Path(image_path(folder, f"{image_id}.xml", f"image id {image_id!r}"))
+
+
+def _find_image(
+    info: DatasetInfo, image_id: str, root: ElementTree.Element, present: set[str], source: str
+) -> str:
+    """The image of an annotation file: same name with an image suffix, or as <filename> says."""
+    for suffix in IMAGE_SUFFIXES:
+        for name in (image_id + suffix, image_id + suffix.upper()):
+            if name in present:
+                return image_path(info.image_root, name, source)
+    name = (root.findtext("filename") or "").strip()
+    return image_path(info.image_root, name or f"{image_id}.jpg", source)
+
+
+def load_records(info: DatasetInfo) -> list[Record]:
+    """Read the images of a data set with the objects of its classes.
+
+    Images come in the order of the image list (without one: of their names). Boxes are
+    (x1, y1, x2, y2) with 1 taken from the first corner, as VOC counts pixels from 1.
+
+    Raises:
+        InputError: a file is missing or wrong; the message names it.
+    """
+    info = read_classes(info)
+    if not info.image_root.is_dir():
+        raise InputError(f"image folder {info.image_root} does not exist")
+    class_ids = {name: index for index, name in enumerate(info.class_names)}
+    known = [*info.base_classes, *info.novel_classes]
+    present = set(os.listdir(info.image_root))
+    records = []
+    for image_id in _image_ids(info.annotations, info.image_list):
+        path = _annotation_path(info.annotations, image_id)
+        root = parse_xml(path)
+        source = str(path)
+        height, width = (int(_number(root, f"size/{tag}", source)) for tag in ("height", "width"))
+        if height <= 0 or width <= 0:
+            raise InputError(f"{source}: size {width} x {height} is not positive")
+        objects = [_object(item, class_ids, known, source) for item in root.findall("object")]
+        kept = tuple(item for item in objects if item is not None)
+        file_name = _find_image(info, image_id, root, present, source)
+        records.append(Record(file_name, image_id, height, width, kept))
+    return records

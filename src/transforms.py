@@ -1,0 +1,183 @@
+"""What happens to a picture and its boxes between the file and the network, in NumPy and Pillow.
+
+Frames: image frame = pixels of the (EXIF-rotated) file; model frame = pixels after resizing.
+Boxes are (x1, y1, x2, y2) in continuous pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from src.model_utils.errors import InputError
+
+EMPTY_SIDE = 1e-5  # sides up to this many model-frame pixels count as empty, as officially
+EXIF_ORIENTATION = 0x0112
+GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
+# a damaged file makes Pillow's readers raise nearly anything; its name must be told all the same
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    MemoryError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses larger images
+
+
+def resized_shape(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
+    """Height and width of an image whose short edge becomes `short_edge`.
+
+    If the long edge would exceed `max_size`, that edge becomes `max_size` instead. The order of
+    the floating-point operations and the rounding (half up) are the official ones.
+    """
+    scale = short_edge / min(height, width)
+    if height < width:
+        new_height, new_width = float(short_edge), scale * width
+    else:
+        new_height, new_width = scale * height, float(short_edge)
+    longest = max(new_height, new_width)
+    if longest > max_size:
+        shrink = max_size / longest
+        new_height, new_width = new_height * shrink, new_width * shrink
+    # an extreme strip would round to nothing; one row or column is the least that exists
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Image.Image:
+    """Decode an encoded image to RGB with its EXIF orientation applied.
+
+    Args:
+        content: bytes of the file.
+        name: the file's name, for messages.
+        max_pixels: larger images are refused from their header, before decoding.
+
+    Raises:
+        InputError: the image is too large or does not decode.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        if image.width * image.height > max_pixels:
+            raise InputError(
+                f"{name}: {image.width} x {image.height} pixels are over the limit of "
+                f"{max_pixels} (data.max_image_pixels)"
+            )
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except Image.DecompressionBombError:
+        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
+    except DECODE_ERRORS as error:
+        raise InputError(f"{name}: not a readable image ({error!r})") from error
+
+
+def header(content: bytes, name: str) -> list[str]:
+    """What is unusual about an image, from its header: "rotated" (EXIF), "grey", or nothing.
+
+    Raises:
+        InputError: the header does not parse.
+    """
+    try:
+        image = Image.open(io.BytesIO(content))
+        oddities = ["rotated"] if image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1) else []
+        return oddities + (["grey"] if image.mode in GREY_MODES else [])
+    except Image.DecompressionBombError:
+        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
+    except DECODE_ERRORS as error:
+        raise InputError(f"{name}: not a readable image ({error!r})") from error
+
+
+def check_size(image: Image.Image, height: int, width: int, name: str) -> None:
+    """Refuse an image whose size is not the annotated one.
+
+    Raises:
+        InputError: naming the file and both sizes.
+    """
+    if (image.height, image.width) != (height, width):
+        raise InputError(
+            f"{name}: the image is {image.width} x {image.height} (width x height) but the "
+            f"annotation says {width} x {height}"
+        )
+
+
+def resize(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Resize bilinearly; Pillow smooths when it shrinks, which the official pictures have."""
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def to_bgr(image: Image.Image, flip: bool = False) -> np.ndarray:
+    """Pixels (H, W, 3) uint8, blue first; mirrored left to right if `flip`."""
+    pixels = np.asarray(image)[:, :, ::-1]
+    return pixels[:, ::-1] if flip else pixels
+
+
+def normalise_into(
+    target: np.ndarray, pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Write (H, W, 3) uint8 BGR pixels into (3, H, W) float32: minus mean, divided by std."""
+    planes = pixels.transpose(2, 0, 1)
+    np.subtract(planes, np.asarray(mean, np.float32)[:, None, None], out=target)
+    if any(value != 1.0 for value in std):
+        target /= np.asarray(std, np.float32)[:, None, None]
+
+
+def to_xyxy(bbox: Sequence[float], bbox_mode: int) -> tuple[float, float, float, float]:
+    """Corners of a box that is stored as corners (mode 0) or corner and size (mode 1)."""
+    x, y, third, fourth = (float(value) for value in bbox)
+    return (x, y, third, fourth) if bbox_mode == 0 else (x, y, x + third, y + fourth)
+
+
+def resize_boxes(boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Move boxes (n, 4) from an image of (height, width) `old` to one of `new`; float64."""
+    ratio_y, ratio_x = new[0] / old[0], new[1] / old[1]
+    return np.asarray(boxes, dtype=np.float64) * np.array([ratio_x, ratio_y, ratio_x, ratio_y])
+
+
+def flip_boxes(boxes: np.ndarray, width: float) -> np.ndarray:
+    """Mirror boxes (n, 4) left to right in continuous coordinates: x' = width - x."""
+    flipped = np.array(boxes)
+    flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return flipped
+
+
+def clip_boxes(boxes: np.ndarray, height: float, width: float) -> np.ndarray:
+    """Clip boxes (n, 4) to an image."""
+    return np.clip(boxes, 0.0, np.array([width, height, width, height], dtype=np.float64))
+
+
+def non_empty(boxes: np.ndarray, threshold: float = EMPTY_SIDE) -> np.ndarray:
+    """(n,) bool: both sides are longer than `threshold` pixels."""
+    return np.asarray(np.all(boxes[:, 2:] - boxes[:, :2] > threshold, axis=1))
+
+
+def transform_boxes(
+    boxes: np.ndarray, old: tuple[int, int], new: tuple[int, int], flip: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring boxes (n, 4) of the image frame to the model frame: resize, flip, clip.
+
+    Args:
+        boxes: image frame.
+        old: height and width of the image.
+        new: height and width in the model frame.
+        flip: mirror left to right.
+
+    Returns:
+        Boxes (n, 4) float32, and (n,) bool which of them are not empty.
+    """
+    moved = resize_boxes(boxes, old, new)
+    if flip:
+        moved = flip_boxes(moved, new[1])
+    moved = clip_boxes(moved, *new).astype(np.float32)
+    return moved, non_empty(moved)
