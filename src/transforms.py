@@ -113,7 +113,13 @@ def check_size(image: Image.Image, height: int, width: int, name: str) -> None:
 
 
 def resize(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resize bilinearly; Pillow smooths when it shrinks, which the official pictures have."""
+    """Resize bilinearly; Pillow smooths when it shrinks, which the official pictures have.
+
+    Pillow works along rows, then along columns, with rounding in between; its later versions
+    turn that round when only the height shrinks. Doing so here gives every version that result.
+    """
+    if height < image.height and width > image.width:
+        image = image.resize((image.width, height), Image.Resampling.BILINEAR)
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
