@@ -1,0 +1,169 @@
+"""Convert the ImageNet weights of detectron (caffe2, MSRA) into a backbone checkpoint.
+
+    python src/pkl2ckpt.py --input ImageNetPretrained/MSRA/R-101.pkl --output backbone.ckpt
+
+Without flags it reads ../MSRA/R-101.pkl and writes backbone.ckpt, both seen from the current
+folder, so that a copy of this file in ImageNetPretrained/pkl_convert may be run there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+# A copy in another folder, or a run by path, finds the project above itself or above the current
+# folder; an installed or PYTHONPATH-given project is found without.
+for _folder in (*Path(__file__).resolve().parents, *Path.cwd().resolve().parents, Path.cwd()):
+    if (_folder / "src" / "restricted_pickle.py").is_file():
+        sys.path.insert(0, str(_folder))
+        break
+try:
+    from src.checkpoint import write_weights
+    from src.model_utils.errors import InputError
+    from src.parameter_rules import FULL, shapes_of
+    from src.restricted_pickle import load_pickle, named_arrays
+    from src.util import run_main, set_up_logging, sha256_file
+    from src.weight_shapes import backbone_shapes
+except ModuleNotFoundError as _error:
+    if _error.name is None or _error.name.partition(".")[0] != "src":
+        raise
+    sys.exit(
+        f"error: {__file__} needs the rest of the project: keep the copy somewhere below the "
+        "project's folder, run it from there, or name the project's folder in PYTHONPATH"
+    )
+
+logger = logging.getLogger(__name__)
+
+_PARTS = {
+    "w": "weight",
+    "bn_s": "norm.weight",
+    "bn_b": "norm.bias",
+    "bn_rm": "norm.running_mean",
+    "bn_riv": "norm.running_var",
+}
+_BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_STEM = re.compile(r"(?:res_)?conv1_(w|bn_s|bn_b|bn_rm|bn_riv)")
+_BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(w|bn_s|bn_b|bn_rm|bn_riv)")
+# The same network under detectron2's names, as its model zoo has it.
+_DETECTRON2 = re.compile(r"(stem|res[2-5])\.[\w.]+")
+# The classifier; the optimizer's momentum; and a bias of the first convolution, which some of
+# these files have and for which the official network has no place either.
+_UNUSED = re.compile(r"fc1000_[wb]|(stem\.)?fc\.(weight|bias)|lr|.*_momentum|conv1_b")
+
+#: eps of the frozen norm, which is added to the variance before the square root.
+_NORM_EPS = 1e-5
+
+
+def convert(
+    params: Mapping[str, np.ndarray], source: object = "the input"
+) -> dict[str, np.ndarray]:
+    """Rename caffe2 (or detectron2) backbone weights to the detector's names.
+
+    caffe2's `s` and `b` are the norm folded into one scale and one shift. To make
+    `(x - mean) / sqrt(var + eps) * weight + bias` equal to `x * s + b`, the mean becomes 0 and
+    the variance 1 - eps, the values that the official frozen norm keeps for such a file; with a
+    variance of 1 each of the 101 layers would be 5e-6 too small.
+
+    Args:
+        params: arrays by caffe2 name, e.g. `res2_0_branch2a_bn_s`.
+        source: the file, for messages.
+
+    Returns:
+        float32 arrays by official name: `backbone.*` and `roi_heads.res5.*`.
+
+    Raises:
+        InputError: a name is unknown, or two names mean the same parameter.
+    """
+    result: dict[str, np.ndarray] = {}
+    unknown: list[str] = []
+    unused: list[str] = []
+    for name, array in params.items():
+        target = _target(name)
+        if target is None:
+            (unused if _UNUSED.fullmatch(name) else unknown).append(name)
+        elif target in result:
+            raise InputError(f"{source} has '{target}' twice (again as '{name}')")
+        else:
+            result[target] = np.array(array, np.float32, order="C")
+    if unknown:
+        raise InputError(
+            f"{source} is no MSRA ResNet: unknown entries {', '.join(sorted(unknown)[:20])}"
+            f"{' and more' if len(unknown) > 20 else ''}"
+        )
+    if unused:
+        logger.info("%s: not used: %s", source, ", ".join(sorted(unused)))
+    for name in [name for name in result if name.endswith(".norm.weight")]:
+        norm = name[: -len("weight")]
+        mean = np.zeros_like(result[name])
+        result.setdefault(f"{norm}running_mean", mean)
+        result.setdefault(f"{norm}running_var", np.ones_like(mean) - np.float32(_NORM_EPS))
+    return result
+
+
+def _target(name: str) -> str | None:
+    """Return the detector's name of a parameter, None if it has none."""
+    if _UNUSED.fullmatch(name):
+        return None
+    if stem := _STEM.fullmatch(name):
+        return f"backbone.stem.conv1.{_PARTS[stem.group(1)]}"
+    if block := _BLOCK.fullmatch(name):
+        stage, index, branch, part = block.groups()
+        tail = f"res{stage}.{index}.{_BRANCHES[branch]}.{_PARTS[part]}"
+    elif _DETECTRON2.fullmatch(name):
+        tail = name
+    else:
+        return None
+    return f"roi_heads.{tail}" if tail.startswith("res5.") else f"backbone.{tail}"
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a caffe2 or detectron2 `.pkl`.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds anything but arrays.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give the MSRA R-101.pkl with --input")
+    content = load_pickle(path)
+    author = content.get("__author__") if isinstance(content, dict) else None
+    if author is not None:
+        logger.info("%s: a file of detectron2's model zoo by %s", path, author)
+        content = content.get("model")
+    elif isinstance(content, dict) and "blobs" in content:
+        content = content["blobs"]
+    if author == "torchvision":
+        logger.warning(
+            "%s: torchvision's weights expect RGB input and stride in the 3x3 convolutions; the "
+            "paper's configuration needs the MSRA weights",
+            path,
+        )
+    return named_arrays(content, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert one file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", type=Path, default=Path("../MSRA/R-101.pkl"))
+    parser.add_argument("--output", type=Path, default=Path("backbone.ckpt"))
+    options = parser.parse_args(argv)
+    set_up_logging()
+    params = convert(read(options.input), options.input)
+    FULL.check(shapes_of(params), backbone_shapes(params, options.input), options.input)
+    write_weights(options.output, params)
+    logger.info(
+        "%s: %d parameters of backbone and res5, sha256 %s",
+        *(options.output, len(params), sha256_file(options.output)),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
