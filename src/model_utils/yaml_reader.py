@@ -99,12 +99,12 @@ def read_tree(path: Path) -> Tree:
         raise InputError(f"{path} is larger than a configuration can be (1 MiB)")
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_older_port(path, text)
         documents = _documents(text)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not a plain YAML file: {_yaml_problem(error)}") from error
-    _refuse_older_port(path, documents)
     if len(documents) > 1:
         raise InputError(f"{path} holds {len(documents)} YAML documents; write one, without '---'")
     tree = documents[0] if documents else None
@@ -196,9 +196,9 @@ def _yaml_problem(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _refuse_older_port(path: Path, documents: list[Any]) -> None:
-    first = documents[0] if documents else None
-    found = sorted(_OLDER_PORT_KEYS.intersection(first)) if isinstance(first, dict) else []
+def _refuse_older_port(path: Path, text: str) -> None:
+    # By the text, so that the reason is given even where such a file is no plain YAML.
+    found = sorted(_OLDER_PORT_KEYS.intersection(re.findall(r"(?m)^(\w+)[ \t]*:", text)))
     if len(found) >= _ENOUGH_OLDER_KEYS:
         raise InputError(
             f"{path} is a configuration of the older MindSpore port (it sets "
