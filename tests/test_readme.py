@@ -1,0 +1,96 @@
+"""The READMEs promise only what is there: keys with their defaults, files, commands, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from src.model_utils.config import Config, load_config, to_plain
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ("README.md", "README_CN.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/architecture.md")
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def value_of(key):
+    """The default of a dotted key, or fail."""
+    value = to_plain(Config())
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def key_rows(name):
+    """(key, default as text) of the table of keys."""
+    for line in text(name).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not re.fullmatch(r"`[a-z][\w.]*`(, `[a-z][\w.]*`)*", cells[0]) or ".pth" in cells[0]:
+            continue
+        keys = re.findall(r"`([^`]+)`", cells[0])
+        defaults = re.findall(r"`([^`]+)`", cells[1])
+        assert len(defaults) in (0, len(keys)), line
+        yield from zip(keys, defaults or [""] * len(keys))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_keys_have_the_defaults_that_the_table_says(name):
+    rows = list(key_rows(name))
+    assert len(rows) > 40
+    for key, shown in rows:
+        if key != "config_path":
+            assert (yaml.safe_load(shown) if shown else "") == value_of(key), key
+
+
+def test_both_languages_list_the_same_keys():
+    assert list(key_rows(READMES[0])) == list(key_rows(READMES[1]))
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_flags_in_commands_are_known(name):
+    for line in text(name).splitlines():
+        if "train.py" in line or "eval.py" in line:
+            for key in re.findall(r"--([a-z_][\w.]*)=", line):
+                assert key == "config_path" or value_of(key) is not None
+
+
+def test_both_languages_show_the_same_commands():
+    shown = [re.findall(r"```bash\n(.*?)```", text(name), re.DOTALL) for name in READMES]
+    without_comments = [[re.sub(r"\s*#.*", "", block) for block in blocks] for blocks in shown]
+    assert without_comments[0] == without_comments[1]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_that_are_named_exist(name):
+    folder = (ROOT / name).parent
+    for target in re.findall(r"\]\(([^)#]+)\)", text(name)):
+        if "://" not in target:
+            assert (folder / target).exists(), target
+    for path in re.findall(
+        r"(?:bash|python|--config_path=)\s*([\w./]+\.(?:sh|py|yaml))", text(name)
+    ):
+        assert (ROOT / path).is_file(), path
+    for module in re.findall(r"python -m (src\.\w+)", text(name)):
+        if module != "src.NAME":
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_example_of_own_data_is_valid(name, tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", text(name), re.DOTALL)
+    path = tmp_path / "own.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert "mine" in load_config(path).data.custom
+
+
+def test_every_configuration_file_can_be_read():
+    paths = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert len(paths) >= 2
+    for path in paths:
+        load_config(path)
