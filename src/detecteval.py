@@ -171,6 +171,7 @@ def evaluate_coco(
         "images": [images[identity] for identity in images if identity in wanted],
         "categories": [{"id": identity} for identity in ordered],
     }
+    logger.info("judging %d detections on %d images of %s", len(detections), len(wanted), dataset)
     accumulated = _accumulate(table, objects, detections, ordered)
     members = _group_members(class_names, category_ids, base_classes, novel_classes)
     groups, lines = {}, {}
