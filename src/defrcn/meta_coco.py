@@ -24,6 +24,7 @@ from src.model_utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+MAX_SIDE = (1 << 31) - 1
 
 
 def image_path(image_root: Path, file_name: object, source: str) -> str:
@@ -43,6 +44,10 @@ def image_path(image_root: Path, file_name: object, source: str) -> str:
     """
     if not isinstance(file_name, str) or not file_name.strip():
         raise InputError(f"{source}: file_name {file_name!r} is not a file's name")
+    try:
+        file_name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{source}: file_name {file_name!r} is not valid text") from None
     path = PurePosixPath(file_name.replace("\\", "/"))
     drive = ":" in "".join(path.parts[:1])
     if not path.parts or path.is_absolute() or drive or ".." in path.parts or "\0" in file_name:
@@ -64,9 +69,12 @@ def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
     for value in box:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InputError(f"{source}: box {box!r} is not a list of four numbers")
-        if not math.isfinite(value):
+        if not -math.inf < value < math.inf:  # also right for whole numbers beyond any float
             raise InputError(f"{source}: box {box!r} holds NaN or infinity; correct or remove it")
-    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    try:
+        return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    except OverflowError:
+        raise InputError(f"{source}: the numbers of the box are too large") from None
 
 
 def read_json(path: Path) -> Json:
@@ -154,8 +162,8 @@ def _size(image: Json, source: str) -> tuple[int, int]:
     sizes = []
     for key in ("height", "width"):
         value = image.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            raise InputError(f"{source}: {key} {value!r} is not a positive whole number")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_SIDE:
+            raise InputError(f"{source}: {key} {value!r} is not a whole number from 1 on")
         sizes.append(value)
     return sizes[0], sizes[1]
 

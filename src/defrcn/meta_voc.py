@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from src.defrcn.built_datacategory import XYXY, Annotation, DatasetInfo, Record, suggestion
-from src.defrcn.meta_coco import image_path, with_classes
+from src.defrcn.meta_coco import MAX_SIDE, image_path, with_classes
 from src.model_utils.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -158,8 +158,8 @@ def load_records(info: DatasetInfo) -> list[Record]:
         root = parse_xml(path)
         source = str(path)
         height, width = (int(_number(root, f"size/{tag}", source)) for tag in ("height", "width"))
-        if height <= 0 or width <= 0:
-            raise InputError(f"{source}: size {width} x {height} is not positive")
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            raise InputError(f"{source}: <size> says {width} x {height} pixels")
         objects = [_object(item, class_ids, known, source) for item in root.findall("object")]
         kept = tuple(item for item in objects if item is not None)
         file_name = _find_image(info, image_id, root, present, source)

@@ -38,8 +38,7 @@ def state_dict(kind: str) -> dict[str, np.ndarray]:
     check = record("weights_check")
     specs = weights.load_specs(root() / f"specs_{kind}.json")
     state = weights.make_state_dict(specs, check["seed"])
-    table = next(check[key] for key in (kind, f"specs_{kind}", "networks") if key in check)
-    table = table.get(kind, table)
+    table = check["fingerprints"][kind]
     for name, array in state.items():
         np.testing.assert_allclose(weights.fingerprint(array), table[name], rtol=1e-6, atol=1e-6)
     return state

@@ -1,0 +1,146 @@
+"""Box maths: pure functions, one place.
+
+Boxes are float32 (x1, y1, x2, y2) in continuous pixels, width = x2 - x1 (no +1).
+Letters: N images, G ground-truth boxes, A anchors or other candidates, R boxes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+
+# dw and dh are clamped so that a box grows at most 1000/16 times (Faster R-CNN's usual guard).
+MAX_SCALE_LOG = math.log(1000.0 / 16.0)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area of (..., 4) boxes -> (...), pixels squared."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of every pair: (G, 4) and (A, 4) -> (G, A) float32; 0 where boxes do not overlap."""
+    low = ops.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
+    high = ops.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])
+    sides = ops.relu(high - low)
+    overlap = sides[..., 0] * sides[..., 1]
+    union = box_area(boxes1)[:, None] + box_area(boxes2)[None, :] - overlap
+    touching = overlap > 0
+    # The divisor is made 1 where nothing overlaps: two empty boxes would give 0 / 0.
+    quotient = overlap / ops.where(touching, union, ops.ones_like(union))
+    return ops.where(touching, quotient, ops.zeros_like(overlap))
+
+
+def encode_boxes(source: Tensor, target: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Deltas that take `source` to `target` (R-CNN, eq. 6-9, times `weights`).
+
+    Args:
+        source: (..., 4) boxes with positive width and height.
+        target: (..., 4) boxes with positive width and height.
+        weights: (wx, wy, ww, wh).
+
+    Returns:
+        (..., 4) float32: dx, dy, dw, dh.
+    """
+    source_size = source[..., 2:] - source[..., :2]
+    target_size = target[..., 2:] - target[..., :2]
+    source_centre = source[..., :2] + 0.5 * source_size
+    target_centre = target[..., :2] + 0.5 * target_size
+    shift = (target_centre - source_centre) / source_size
+    scale = ops.log(target_size / source_size)
+    return ops.concat((shift, scale), -1) * Tensor(np.asarray(weights, np.float32))
+
+
+def decode_boxes(deltas: Tensor, boxes: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Apply deltas to boxes, the inverse of `encode_boxes`; only growth is clamped.
+
+    Args:
+        deltas: (..., 4) dx, dy, dw, dh.
+        boxes: (..., 4), broadcast against `deltas`.
+        weights: (wx, wy, ww, wh).
+
+    Returns:
+        (..., 4) boxes in the frame of `boxes`.
+    """
+    deltas = deltas / Tensor(np.asarray(weights, np.float32))
+    size = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + 0.5 * size
+    growth = ops.minimum(deltas[..., 2:], Tensor(MAX_SCALE_LOG, ms.float32))
+    new_centre = deltas[..., :2] * size + centre
+    half = 0.5 * (ops.exp(growth) * size)
+    return ops.concat((new_centre - half, new_centre + half), -1)
+
+
+def clip_boxes(boxes: Tensor, image_size: Tensor) -> Tensor:
+    """Clip (..., 4) boxes to [0, width] x [0, height]; `image_size` (2,) is height, width."""
+    height, width = image_size[0], image_size[1]
+    limit = ops.stack((width, height, width, height))
+    return ops.minimum(ops.relu(boxes), limit)
+
+
+def nonempty(boxes: Tensor, min_size: float = 0.0) -> Tensor:
+    """True for (..., 4) boxes whose width and height both exceed `min_size` pixels."""
+    width = boxes[..., 2] - boxes[..., 0]
+    height = boxes[..., 3] - boxes[..., 1]
+    return ops.logical_and(width > min_size, height > min_size)
+
+
+def finite(values: Tensor) -> Tensor:
+    """True where every number of the last axis is finite: (..., D) -> (...)."""
+    return ops.isfinite(values).all(-1)
+
+
+def nms_numpy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Greedy non-maximum suppression on the host.
+
+    Args:
+        boxes: (R, 4) float32.
+        scores: (R,) float32; equal scores keep their order.
+        threshold: a box is dropped if its IoU with a kept one is above this; equal is kept.
+
+    Returns:
+        (S,) int64, kept indices by falling score.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes = boxes[order].astype(np.float32, copy=False)
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    alive = np.ones(len(order), bool)
+    limit = np.float32(threshold)
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        rest = np.flatnonzero(alive[i + 1 :]) + i + 1
+        low = np.maximum(boxes[i, :2], boxes[rest, :2])
+        high = np.minimum(boxes[i, 2:], boxes[rest, 2:])
+        sides = np.maximum(high - low, np.float32(0))
+        overlap = sides[:, 0] * sides[:, 1]
+        union = area[i] + area[rest] - overlap
+        # As a product there is no 0 / 0; the quotient decides as the official code does.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            alive[rest[overlap / union > limit]] = False
+    return order[alive]
+
+
+def batched_nms_numpy(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float
+) -> np.ndarray:
+    """NMS within each class: boxes of different classes never suppress each other.
+
+    Args:
+        boxes: (R, 4) float32.
+        scores: (R,) float32.
+        classes: (R,) integer.
+        threshold: as in `nms_numpy`.
+
+    Returns:
+        (S,) int64, kept indices by falling score.
+    """
+    kept = [np.zeros(0, np.int64)]
+    for label in np.unique(classes):
+        rows = np.flatnonzero(classes == label)
+        kept.append(rows[nms_numpy(boxes[rows], scores[rows], threshold)])
+    merged = np.sort(np.concatenate(kept))
+    return merged[np.argsort(-scores[merged], kind="stable")]

@@ -1,0 +1,231 @@
+"""The second stage: res5 on RoIs, class and box layers, losses, final detections.
+
+Letters: N images, R RoIs (all images together), P proposals of an image, K foreground classes.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.defrcn import box_ops
+from src.defrcn.resnet import freeze, make_stage
+from src.defrcn.roi_align import ROIAlign
+from src.defrcn.rpn import absolute_or_smooth_l1
+
+
+class Linear(nn.Cell):
+    """A fully connected layer, weight (D, C) and bias (D,)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        shape = (out_channels, in_channels)
+        self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
+        self.bias = Parameter(Tensor(np.zeros(out_channels, np.float32)), name="bias")
+
+    def construct(self, rows: Tensor) -> Tensor:
+        """(R, C) -> (R, D)."""
+        return ops.MatMul(transpose_b=True)(rows, self.weight) + self.bias
+
+
+class BoxPredictor(nn.Cell):
+    """Class scores (background last) and class-specific box deltas.
+
+    Args:
+        in_channels: C.
+        num_classes: K.
+        dropout_ratio: share of the class layer's inputs that is dropped in training (the box
+            layer sees all of them); 0 for none.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, dropout_ratio: float) -> None:
+        super().__init__()
+        self.dropout_ratio = dropout_ratio
+        self.cls_score = Linear(in_channels, num_classes + 1)
+        self.bbox_pred = Linear(in_channels, 4 * num_classes)
+
+    def construct(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, C) -> logits (R, K + 1), deltas (R, 4K)."""
+        return self.cls_score(rows), self.bbox_pred(rows)
+
+    def train_forward(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with dropout decided by `noise`, (R, C) float32 in [0, 1)."""
+        kept = rows
+        if self.dropout_ratio > 0:
+            mask = (noise >= self.dropout_ratio).astype(ms.float32)
+            kept = rows * (mask / (1.0 - self.dropout_ratio))
+        return self.cls_score(kept), self.bbox_pred(rows)
+
+
+class Res5ROIHeads(nn.Cell):
+    """Pool each box from the shared map, run res5 on it and average.
+
+    Args:
+        num_blocks: bottlenecks of res5.
+        in_channels: C of the map; res5 doubles it.
+        norm: see `resnet.make_norm`.
+        pooler_resolution: bins an axis.
+        spatial_scale: cells a pixel.
+        max_size: see `ROIAlign`.
+        num_classes: K.
+        dropout_ratio: see `BoxPredictor`.
+        freeze_res5: do not train res5.
+        tiles: pool only the bins that res5 reads and run it on 4x4 tiles (Winograd); needs
+            a resolution of 7 or 8.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        in_channels: int,
+        norm: str,
+        pooler_resolution: int,
+        spatial_scale: float,
+        max_size: float,
+        num_classes: int,
+        dropout_ratio: float,
+        freeze_res5: bool,
+        tiles: bool,
+    ) -> None:
+        super().__init__()
+        if tiles and pooler_resolution not in (7, 8):
+            raise ValueError(f"tiles need a resolution of 7 or 8, not {pooler_resolution}")
+        self.tiles = tiles
+        self.freeze_res5 = freeze_res5
+        self.pooler_resolution = pooler_resolution
+        self.pooler = ROIAlign(pooler_resolution, spatial_scale, max_size, 2 if tiles else 1)
+        self.res5 = make_stage(num_blocks, in_channels, 2 * in_channels, 2, norm)
+        if freeze_res5:
+            freeze(self.res5)
+        self.box_predictor = BoxPredictor(2 * in_channels, num_classes, dropout_ratio)
+
+    def pooled_features(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        """(N, H, W, C) map, (N, P, 4) boxes -> (N * P, 2C): res5, averaged over positions."""
+        pooled = self.pooler(features, boxes, valid_size)
+        if self.tiles:
+            for block in self.res5:
+                pooled = block.on_tiles(pooled)
+            return ops.mean(pooled, 0)
+        side, rois, channels = self.pooler_resolution, pooled.shape[1], pooled.shape[2]
+        pooled = pooled.transpose(1, 2, 0).reshape(rois, channels, side, side)
+        for block in self.res5:
+            pooled = block(pooled)
+        return ops.mean(pooled, (2, 3))
+
+    def construct(
+        self, features: Tensor, boxes: Tensor, valid_size: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N * P, K + 1) and deltas (N * P, 4K) of (N, P, 4) boxes."""
+        return self.box_predictor(self.pooled_features(features, boxes, valid_size))
+
+    def train_forward(
+        self, features: Tensor, boxes: Tensor, valid_size: Tensor, dropout_noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same with dropout, see `BoxPredictor.train_forward`."""
+        rows = self.pooled_features(features, boxes, valid_size)
+        return self.box_predictor.train_forward(rows, dropout_noise)
+
+
+def rcnn_losses(
+    logits: Tensor,
+    deltas: Tensor,
+    boxes: Tensor,
+    classes: Tensor,
+    gt_boxes: Tensor,
+    valid: Tensor,
+    *,
+    box_weights: tuple[float, ...],
+    smooth_l1_beta: float,
+) -> tuple[Tensor, Tensor]:
+    """Class and box loss over the samples of the whole batch (Fast R-CNN, sec. 2.3).
+
+    Both are divided by the number of all samples, foreground and background.
+
+    Args:
+        logits: (R, K + 1).
+        deltas: (R, 4K).
+        boxes: (R, 4) sampled boxes, model frame.
+        classes: (R,) int32, K for background.
+        gt_boxes: (R, 4) matched ground truth.
+        valid: (R,) bool.
+        box_weights: see `box_ops.encode_boxes`.
+        smooth_l1_beta: see `absolute_or_smooth_l1`.
+
+    Returns:
+        Class loss and box loss, scalars.
+    """
+    weight = valid.astype(ms.float32)
+    total = ops.maximum(weight.sum(), Tensor(1.0, ms.float32))
+    num_columns = logits.shape[1]
+    wanted = ops.arange(num_columns).astype(ms.int32)[None, :] == classes[:, None]
+    log_probability = ops.log_softmax(logits, 1)
+    entropy = -(log_probability * wanted.astype(ms.float32)).sum(1)
+    loss_cls = (entropy * weight).sum() / total
+    foreground = ops.logical_and(valid, classes < num_columns - 1)
+    gt_boxes = ops.where(foreground[:, None], gt_boxes, boxes)
+    # An unused slot may hold an empty box; any box with a size will do there.
+    unit = Tensor(np.array([0, 0, 1, 1], np.float32))
+    usable = box_ops.nonempty(boxes)[:, None]
+    target = box_ops.encode_boxes(
+        ops.where(usable, boxes, unit), ops.where(usable, gt_boxes, unit), box_weights
+    )
+    own = wanted[:, :-1].astype(ms.float32)
+    own_deltas = (deltas.reshape(-1, num_columns - 1, 4) * own[:, :, None]).sum(1)
+    distance = absolute_or_smooth_l1(own_deltas - ops.stop_gradient(target), smooth_l1_beta)
+    loss_box = (distance * foreground.astype(ms.float32)[:, None]).sum() / total
+    return loss_cls, loss_box
+
+
+def final_detections(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    valid: np.ndarray,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Threshold, NMS within each class, best `max_detections`: on the host, for one image.
+
+    The number of candidates is not known beforehand, so a compiled graph would have to reserve
+    room for all P * K of them.
+
+    Args:
+        boxes: (P, K, 4) float32, clipped, model frame.
+        scores: (P, K + 1) float32, background last.
+        valid: (P,) bool.
+        score_threshold: a score must be above it.
+        nms_threshold: see `box_ops.nms_numpy`.
+        max_detections: D.
+
+    Returns:
+        boxes (D, 4), scores (D,), classes (D,) int64, by falling score.
+    """
+    usable = valid & np.isfinite(boxes).all((1, 2)) & np.isfinite(scores).all(1)
+    rows, classes = np.nonzero((scores[:, :-1] > score_threshold) & usable[:, None])
+    picked_boxes, picked_scores = boxes[rows, classes], scores[rows, classes]
+    keep = box_ops.batched_nms_numpy(picked_boxes, picked_scores, classes, nms_threshold)
+    keep = keep[:max_detections]
+    return picked_boxes[keep], picked_scores[keep], classes[keep]
+
+
+def to_image_frame(
+    boxes: np.ndarray, image_size: np.ndarray, original_size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale boxes from the model frame to the original image.
+
+    Args:
+        boxes: (D, 4) float32, model frame.
+        image_size: (2,) height, width in the model frame.
+        original_size: (2,) height, width of the original image.
+
+    Returns:
+        (D, 4) float32 boxes, clipped; (D,) bool, False for those that became empty.
+    """
+    scale = (np.asarray(original_size, np.float64) / np.asarray(image_size)).astype(np.float32)
+    boxes = boxes * scale[[1, 0, 1, 0]]
+    limit = np.asarray(original_size, np.float32)[[1, 0, 1, 0]]
+    boxes = np.clip(boxes, np.float32(0), limit)
+    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

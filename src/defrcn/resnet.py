@@ -1,0 +1,368 @@
+"""ResNet-C4: stem and res2-res4 as the backbone, res5 as the head on RoIs.
+
+The MSRA variant (He et al. 2016): a stage's stride sits in its first 1x1 convolution. Feature
+maps are (N, C, H, W) float32; RoI features in the fast head are (P, R, C), P = positions.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.defrcn.winograd import winograd_conv3x3, winograd_conv4x4
+
+STAGE_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+GROUP_NORM_GROUPS = 8
+
+
+class FrozenBatchNorm(nn.Cell):
+    """Batch normalisation with fixed statistics: a scale and a shift per channel, never trained.
+
+    Args:
+        num_channels: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            data = Tensor(np.full(num_channels, value, np.float32))
+            setattr(self, name, Parameter(data, name=name, requires_grad=False))
+
+    def construct(self) -> tuple[Tensor, Tensor]:
+        """Return (scale, shift), each (C,), to be folded into the convolution before it."""
+        scale = self.weight / ops.sqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+class GroupNorm(nn.Cell):
+    """Group normalisation (Wu & He 2018): trains from scratch at any batch size.
+
+    Args:
+        num_channels: C, a multiple of `GROUP_NORM_GROUPS`.
+        eps: added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        if num_channels % GROUP_NORM_GROUPS:
+            raise ValueError(f"{num_channels} channels are no multiple of {GROUP_NORM_GROUPS}")
+        self.eps = eps
+        self.num_channels = num_channels
+        self.weight = Parameter(Tensor(np.ones(num_channels, np.float32)), name="weight")
+        self.bias = Parameter(Tensor(np.zeros(num_channels, np.float32)), name="bias")
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        groups = features.reshape(features.shape[0], GROUP_NORM_GROUPS, -1)
+        mean = ops.mean(groups, 2, True)
+        centred = groups - mean
+        variance = ops.mean(centred * centred, 2, True)
+        normal = (centred / ops.sqrt(variance + self.eps)).reshape(features.shape)
+        return normal * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+
+    def on_positions(self, features: Tensor) -> Tensor:
+        """The same on (P, R, C): statistics over the P positions of each RoI."""
+        positions, rois, channels = features.shape
+        groups = features.reshape(
+            positions, rois, GROUP_NORM_GROUPS, channels // GROUP_NORM_GROUPS
+        )
+        mean = ops.mean(groups, (0, 3), True)
+        centred = groups - mean
+        variance = ops.mean(centred * centred, (0, 3), True)
+        normal = (centred / ops.sqrt(variance + self.eps)).reshape(features.shape)
+        return normal * self.weight + self.bias
+
+
+def make_norm(kind: str, num_channels: int) -> nn.Cell:
+    """Build the normalisation `kind`, "FrozenBN" or "GN"."""
+    if kind == "FrozenBN":
+        return FrozenBatchNorm(num_channels)
+    if kind == "GN":
+        return GroupNorm(num_channels)
+    raise ValueError(f"unknown norm {kind!r}: FrozenBN or GN")
+
+
+def _times_transposed(rows: Tensor, weight: Tensor) -> Tensor:
+    """(R, C) times the transpose of (D, C)."""
+    # The primitive, not ops.matmul: with dynamic shapes that one goes through a slow expansion.
+    return ops.MatMul(transpose_b=True)(rows, weight)
+
+
+class ConvNorm(nn.Cell):
+    """A convolution without bias and its normalisation; a frozen one is folded into the weight.
+
+    Args:
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel_size: 1, 3 or 7; padding keeps the size at stride 1.
+        stride: pixels.
+        norm: see `make_norm`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str
+    ) -> None:
+        super().__init__()
+        shape = (out_channels, in_channels, kernel_size, kernel_size)
+        self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
+        self.norm = make_norm(norm, out_channels)
+        self.foldable = norm == "FrozenBN"
+        self.stride = stride
+        self.padding = kernel_size // 2
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
+        if self.foldable:
+            scale, shift = self.norm()
+            weight = self.weight * scale.reshape(-1, 1, 1, 1)
+            out = ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
+            return ops.bias_add(out, shift)
+        out = ops.conv2d(features, self.weight, None, self.stride, "pad", self.padding)
+        return self.norm(out)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (D, C, k, k) and bias (D,) with the frozen normalisation inside."""
+        scale, shift = self.norm()
+        return self.weight * scale.reshape(-1, 1, 1, 1), shift
+
+    def pointwise(self, features: Tensor) -> Tensor:
+        """A 1x1 convolution as one matrix product on (P, R, C) -> (P, R, D)."""
+        positions, rois, channels = features.shape
+        rows = features.reshape(-1, channels)
+        if self.foldable:
+            weight, shift = self.folded()
+            out = _times_transposed(rows, weight.reshape(-1, channels)) + shift
+            return out.reshape(positions, rois, -1)
+        out = _times_transposed(rows, self.weight.reshape(-1, channels))
+        return self.norm.on_positions(out.reshape(positions, rois, -1))
+
+    def on_tile(self, features: Tensor) -> Tensor:
+        """A 3x3 convolution on a 4x4 map, (16, R, C) -> (16, R, D): one Winograd tile."""
+        if self.foldable:
+            weight, shift = self.folded()
+            return winograd_conv4x4(features, weight) + shift
+        return self.norm.on_positions(winograd_conv4x4(features, self.weight))
+
+    def pointwise_map(self, features: Tensor) -> Tensor:
+        """A 1x1 convolution with a frozen norm on (N, H, W, C), stride already taken."""
+        batch, height, width, channels = features.shape
+        weight, shift = self.folded()
+        rows = _times_transposed(features.reshape(-1, channels), weight.reshape(-1, channels))
+        return (rows + shift).reshape(batch, height, width, -1)
+
+    def winograd_map(self, features: Tensor) -> Tensor:
+        """A 3x3 convolution with a frozen norm on (N, H, W, C)."""
+        weight, shift = self.folded()
+        return winograd_conv3x3(features, weight) + shift
+
+
+class Bottleneck(nn.Cell):
+    """1x1 (with the stride), 3x3, 1x1, and a shortcut.
+
+    Args:
+        in_channels: input channels.
+        width: channels of the 3x3 convolution.
+        out_channels: output channels.
+        stride: of the first 1x1 convolution and of the shortcut.
+        norm: see `make_norm`.
+    """
+
+    def __init__(
+        self, in_channels: int, width: int, out_channels: int, stride: int, norm: str
+    ) -> None:
+        super().__init__()
+        self.projected = in_channels != out_channels or stride != 1
+        self.stride = stride
+        if self.projected:
+            self.shortcut = ConvNorm(in_channels, out_channels, 1, stride, norm)
+        self.conv1 = ConvNorm(in_channels, width, 1, stride, norm)
+        self.conv2 = ConvNorm(width, width, 3, 1, norm)
+        self.conv3 = ConvNorm(width, out_channels, 1, 1, norm)
+
+    def construct(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, D, H / stride, W / stride).
+
+        `mask` (1, 1, H / stride, W / stride) is 0 on cells that do not belong to the batch.
+        """
+        out = ops.relu(self.conv1(features))
+        if mask is not None:
+            out = out * mask
+        out = self.conv3(ops.relu(self.conv2(out)))
+        if self.projected:
+            return ops.relu(out + self.shortcut(features))
+        return ops.relu(out + features)
+
+    def on_tiles(self, features: Tensor) -> Tensor:
+        """The block on 4x4 maps as (16, R, C), the stride already taken by the pooling."""
+        out = ops.relu(self.conv1.pointwise(features))
+        out = self.conv3.pointwise(ops.relu(self.conv2.on_tile(out)))
+        if self.projected:
+            return ops.relu(out + self.shortcut.pointwise(features))
+        return ops.relu(out + features)
+
+    def on_map(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The block on (N, H, W, C), the stride already taken; mask (1, H, W, 1) or None."""
+        out = ops.relu(self.conv1.pointwise_map(features))
+        if mask is not None:
+            out = out * mask
+        out = self.conv3.pointwise_map(ops.relu(self.conv2.winograd_map(out)))
+        if self.projected:
+            return ops.relu(out + self.shortcut.pointwise_map(features))
+        return ops.relu(out + features)
+
+
+def make_stage(
+    num_blocks: int, in_channels: int, out_channels: int, stride: int, norm: str
+) -> nn.CellList:
+    """A stage of bottlenecks, the first with the stride; width is a quarter of the output."""
+    width = out_channels // 4
+    blocks = [Bottleneck(in_channels, width, out_channels, stride, norm)]
+    for _ in range(num_blocks - 1):
+        blocks.append(Bottleneck(out_channels, width, out_channels, 1, norm))
+    return nn.CellList(blocks)
+
+
+def freeze(cell: nn.Cell) -> None:
+    """Mark every parameter of a cell as not trained."""
+    for parameter in cell.get_parameters():
+        parameter.requires_grad = False
+
+
+def half(size: int) -> int:
+    """Cells of a map after a step of stride 2, rounded up."""
+    return (size + 1) // 2
+
+
+def valid_mask(height: int, width: int, valid_height: Tensor, valid_width: Tensor) -> Tensor:
+    """1 on the first `valid_height` rows and `valid_width` columns: (1, 1, height, width)."""
+    rows = (ops.arange(height) < valid_height).astype(ms.float32)
+    columns = (ops.arange(width) < valid_width).astype(ms.float32)
+    return rows.reshape(1, 1, -1, 1) * columns.reshape(1, 1, 1, -1)
+
+
+def max_pool_after_relu(features: Tensor) -> Tensor:
+    """3x3 max pooling, stride 2, padding 1, of values that are not negative.
+
+    A border of zeros and valid pooling are twice as fast on CPU as padding by the operator.
+    """
+    row = ops.zeros_like(features[:, :, :1, :])
+    features = ops.concat((row, features, row), 2)
+    column = ops.zeros_like(features[:, :, :, :1])
+    features = ops.concat((column, features, column), 3)
+    return ops.max_pool2d(features, 3, 2)
+
+
+class Stem(nn.Cell):
+    """7x7 convolution of stride 2, then max pooling of stride 2."""
+
+    def __init__(self, out_channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(3, out_channels, 7, 2, norm)
+
+    def construct(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W) -> (N, C, H / 4, W / 4), rounded up."""
+        out = ops.relu(self.conv1(images))
+        if mask is not None:
+            out = out * mask
+        return max_pool_after_relu(out)
+
+
+class ResNetC4(nn.Cell):
+    """Backbone up to res4, stride 16.
+
+    Args:
+        depth: 26, 50, 101 or 152.
+        norm: "FrozenBN" (pre-trained weights) or "GN" (from scratch).
+        freeze_at: 0 freezes nothing, 1 the stem, k the stem and res2..resk.
+        stem_channels: channels of the stem.
+        res2_channels: channels of res2; each later stage doubles them.
+        masked: zero the cells beyond `padded_size` in front of every convolution that looks
+            at neighbours, so that a larger fixed shape gives the same features.
+        matrix_res4: compute res4 as matrix products and Winograd tiles (frozen norm only).
+
+    Inputs:
+        - **images** (Tensor) - (N, 3, H, W) float32, normalised, model frame.
+        - **padded_size** (Tensor) - (2,) int32: height, width of the batch inside (H, W).
+
+    Outputs:
+        Tensor (N, H / 16, W / 16, C) float32 (rounded up), channels last.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        norm: str,
+        freeze_at: int,
+        stem_channels: int,
+        res2_channels: int,
+        masked: bool = False,
+        matrix_res4: bool = False,
+    ) -> None:
+        super().__init__()
+        if matrix_res4 and norm != "FrozenBN":
+            raise ValueError("matrix_res4 folds the norm: it needs FrozenBN")
+        if masked and norm != "FrozenBN":
+            raise ValueError("fixed input shapes need FrozenBN: GN would see the padding")
+        blocks = STAGE_BLOCKS[depth]
+        self.out_channels = 4 * res2_channels
+        self.masked = masked
+        self.freeze_at = freeze_at
+        self.matrix_res4 = matrix_res4
+        self.stem = Stem(stem_channels, norm)
+        self.res2 = make_stage(blocks[0], stem_channels, res2_channels, 1, norm)
+        self.res3 = make_stage(blocks[1], res2_channels, 2 * res2_channels, 2, norm)
+        self.res4 = make_stage(blocks[2], 2 * res2_channels, 4 * res2_channels, 2, norm)
+        for number, part in enumerate((self.stem, self.res2, self.res3, self.res4), start=1):
+            if freeze_at >= number:
+                freeze(part)
+
+    def construct(self, images: Tensor, padded_size: Tensor) -> Tensor:
+        return self.stages(images, padded_size)[-1]
+
+    def stages(self, images: Tensor, padded_size: Tensor) -> tuple[Tensor, ...]:
+        """Stem, res2, res3 as (N, C, H, W), and res4 as (N, H, W, C)."""
+        masks = self._masks(images, padded_size)
+        stem = self._cut(self.stem(images, masks[0]), 1)
+        res2 = stem
+        for block in self.res2:
+            res2 = block(res2, masks[1])
+        res2 = self._cut(res2, 2)
+        res3 = res2
+        for block in self.res3:
+            res3 = block(res3, masks[2])
+        res3 = self._cut(res3, 3)
+        return stem, res2, res3, self._cut(self._res4(res3, masks[3]), 4)
+
+    def _res4(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        if not self.matrix_res4:
+            for block in self.res4:
+                features = block(features, mask)
+            return features.transpose(0, 2, 3, 1)
+        if mask is not None:
+            mask = mask.transpose(0, 2, 3, 1)
+        features = features[:, :, ::2, ::2].transpose(0, 2, 3, 1)
+        for block in self.res4:
+            features = block.on_map(features, mask)
+        return features
+
+    def _cut(self, features: Tensor, stage: int) -> Tensor:
+        # Frozen weights alone do not free a stage's activations; cutting the graph does.
+        if stage == self.freeze_at or (stage == 4 and self.freeze_at > 4):
+            return ops.stop_gradient(features)
+        return features
+
+    def _masks(self, images: Tensor, padded_size: Tensor) -> tuple:
+        if not self.masked:
+            return None, None, None, None
+        height, width = half(images.shape[2]), half(images.shape[3])
+        valid_height, valid_width = half(padded_size[0]), half(padded_size[1])
+        masks = ()
+        for _ in range(4):
+            masks = masks + (valid_mask(height, width, valid_height, valid_width),)
+            height, width = half(height), half(width)
+            valid_height, valid_width = half(valid_height), half(valid_width)
+        return masks

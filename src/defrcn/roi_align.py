@@ -1,0 +1,122 @@
+"""ROIAlign with half-pixel alignment and adaptive sampling, as two matrix products.
+
+Bilinear interpolation, the average over a bin's samples and the grid of bins all split into a
+row part and a column part, so pooling is `Wy @ features @ Wx^T` with weights that depend on the
+boxes only (Mask R-CNN, sec. 3; the "aligned" convention of Detectron2).
+Letters: N images, R boxes an image, B bins an axis, S samples a bin, L cells of an axis.
+"""
+
+from __future__ import annotations
+
+import math
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+
+def axis_weights(
+    start: Tensor,
+    end: Tensor,
+    size: Tensor,
+    length: int,
+    *,
+    num_bins: int,
+    bin_step: int,
+    max_samples: int,
+) -> Tensor:
+    """How much each cell of one axis gives to each bin.
+
+    A sample beyond one cell outside the map counts 0; one nearer is moved to the edge.
+
+    Args:
+        start: (R,) float32 box start in cells (already moved by half a cell).
+        end: (R,) float32.
+        size: scalar float32, cells of the axis that belong to the batch.
+        length: L >= size, cells of the tensor.
+        num_bins: bins a box is divided into.
+        bin_step: 2 keeps bins 0, 2, 4, ... only.
+        max_samples: S, at least the samples of the largest bin.
+
+    Returns:
+        (B, R, L) float32, B = ceil(num_bins / bin_step).
+    """
+    extent = end - start
+    bin_size = extent / num_bins
+    count = ops.ceil(bin_size)
+    safe_count = ops.maximum(count, ops.ones_like(count))
+    bins = Tensor(np.arange(0, num_bins, bin_step, dtype=np.float32))
+    sample = Tensor(np.arange(max_samples, dtype=np.float32))
+    offset = (sample + 0.5)[None, :] * (bin_size / safe_count)[:, None]
+    low = start[None, :] + bins[:, None] * bin_size[None, :]
+    point = low[:, :, None] + offset[None, :, :]
+    inside = ops.logical_and(point >= -1.0, point <= size)
+    used = ops.logical_and(inside, (sample[None, :] < count[:, None])[None, :, :])
+    point = ops.minimum(ops.relu(point), size - 1.0)
+    cells = ops.arange(length).astype(ms.float32)
+    tent = ops.relu(1.0 - ops.abs(point[..., None] - cells))
+    share = used.astype(ms.float32) / safe_count[None, :, None]
+    return (tent * share[..., None]).sum(2)
+
+
+class ROIAlign(nn.Cell):
+    """Crop and pool boxes from a feature map.
+
+    Args:
+        num_bins: bins an axis.
+        spatial_scale: cells a pixel, 1 / stride.
+        max_size: largest side of a box in pixels; bounds the samples of a bin.
+        bin_step: 2 pools the even bins only: all that a stride of 2 after it reads.
+
+    Inputs:
+        - **features** (Tensor) - (N, H, W, C) float32.
+        - **boxes** (Tensor) - (N, R, 4) float32, model-frame pixels; no gradient.
+        - **valid_size** (Tensor) - (2,) float32 rows, columns that belong to the batch.
+
+    Outputs:
+        Tensor (B * B, N * R, C): position-major, row by row.
+    """
+
+    def __init__(
+        self, num_bins: int, spatial_scale: float, max_size: float, bin_step: int = 1
+    ) -> None:
+        super().__init__()
+        self.num_bins = num_bins
+        self.bin_step = bin_step
+        self.spatial_scale = spatial_scale
+        self.max_samples = math.ceil(max_size * spatial_scale / num_bins) + 1
+
+    def construct(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        pooled = ()
+        for i in range(boxes.shape[0]):
+            pooled = pooled + (self._pool(features[i], boxes[i], valid_size),)
+        if len(pooled) == 1:
+            return pooled[0]
+        return ops.concat(pooled, 1)
+
+    def _pool(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        height, width, channels = features.shape
+        count = boxes.shape[0]
+        edges = ops.stop_gradient(boxes) * self.spatial_scale - 0.5
+        by_row = self._weights(edges[:, 1], edges[:, 3], valid_size[0], height)
+        by_column = self._weights(edges[:, 0], edges[:, 2], valid_size[1], width)
+        num_bins = by_row.shape[0]
+        columns = features.transpose(1, 0, 2).reshape(width, -1)
+        part = ops.MatMul()(by_column.reshape(-1, width), columns)
+        part = part.reshape(-1, height, channels)
+        # (B columns * R, B rows, H) @ (B columns * R, H, C)
+        rows = by_row.transpose(1, 0, 2)[None].tile((num_bins, 1, 1, 1))
+        pooled = ops.BatchMatMul()(rows.reshape(-1, num_bins, height), part)
+        pooled = pooled.reshape(num_bins, count, num_bins, channels).transpose(2, 0, 1, 3)
+        return pooled.reshape(-1, count, channels)
+
+    def _weights(self, start: Tensor, end: Tensor, size: Tensor, length: int) -> Tensor:
+        return axis_weights(
+            start,
+            end,
+            size,
+            length,
+            num_bins=self.num_bins,
+            bin_step=self.bin_step,
+            max_samples=self.max_samples,
+        )

@@ -1,0 +1,77 @@
+"""The learning rate as a function of the step, and its scaling to the real batch."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def learning_rate(
+    step: int,
+    *,
+    base_lr: float,
+    warmup_steps: int,
+    warmup_factor: float,
+    milestones: Sequence[int],
+    gamma: float,
+) -> float:
+    """Linear warm-up, then decay by `gamma` at each milestone.
+
+    Args:
+        step: the step about to be made, counted from 0.
+        base_lr: rate after warm-up.
+        warmup_steps: 0 for none; the base rate is reached at this step.
+        warmup_factor: part of the rate at step 0.
+        milestones: increasing steps from which on the rate is lower.
+        gamma: factor at each milestone.
+    """
+    warmup = 1.0
+    if step < warmup_steps:
+        progress = step / warmup_steps
+        warmup = warmup_factor * (1.0 - progress) + progress
+    return base_lr * warmup * gamma ** bisect_right(milestones, step)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Steps and rates of a run; `lr(step)` is `learning_rate` with them."""
+
+    base_lr: float
+    max_steps: int
+    milestones: tuple[int, ...]
+    gamma: float
+    warmup_steps: int
+    warmup_factor: float
+
+    def lr(self, step: int) -> float:
+        """Rate of the step about to be made, counted from 0."""
+        return learning_rate(
+            step,
+            base_lr=self.base_lr,
+            warmup_steps=self.warmup_steps,
+            warmup_factor=self.warmup_factor,
+            milestones=self.milestones,
+            gamma=self.gamma,
+        )
+
+
+def scale_schedule(schedule: Schedule, reference_batch: int, real_batch: int) -> Schedule:
+    """Convert a schedule for `reference_batch` images a step to `real_batch` (Goyal et al. 2017).
+
+    The rate goes with the batch, the steps against it, so that as many images are seen. Steps
+    are rounded, and those that were positive stay so.
+    """
+    ratio = real_batch / reference_batch
+
+    def steps(count: int) -> int:
+        return max(1, round(count / ratio)) if count > 0 else 0
+
+    return Schedule(
+        base_lr=schedule.base_lr * ratio,
+        max_steps=steps(schedule.max_steps),
+        milestones=tuple(steps(count) for count in schedule.milestones),
+        gamma=schedule.gamma,
+        warmup_steps=steps(schedule.warmup_steps),
+        warmup_factor=schedule.warmup_factor,
+    )

@@ -1,0 +1,68 @@
+"""SGD with momentum and a weight decay by kind of parameter, as Detectron2 sets it up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+
+def weight_decay_of(
+    name: str, *, weight_decay: float, weight_decay_bias: float, weight_decay_norm: float
+) -> float:
+    """The decay of a parameter: norms have their own, then biases, then the rest.
+
+    The affine layers are no norms: their weights decay as weights, their biases as biases.
+    """
+    owner, _, kind = name.rpartition(".")
+    if owner.endswith("norm"):
+        return weight_decay_norm
+    return weight_decay_bias if kind == "bias" else weight_decay
+
+
+class SGD(nn.Cell):
+    """`v = momentum * v + (g + decay * w)`, then `w = w - lr * v` (or Nesterov's form).
+
+    The first velocity is the gradient itself, as in PyTorch; it starts at 0, which is the same.
+
+    Args:
+        parameters: trainable parameters.
+        decays: weight decay of each.
+        momentum: as above.
+        nesterov: step along `g + momentum * v`.
+
+    Inputs:
+        - **gradients** (tuple of Tensor) - in the order of `parameters`.
+        - **lr** (Tensor) - scalar float32.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        decays: Sequence[float],
+        momentum: float,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__()
+        self.parameters = ms.ParameterTuple(parameters)
+        self.velocities = ms.ParameterTuple(
+            Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"velocity.{p.name}")
+            for p in parameters
+        )
+        self.decays = tuple(float(decay) for decay in decays)
+        self.momentum = momentum
+        self.nesterov = nesterov
+
+    def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
+        for i in range(len(self.decays)):
+            weight, velocity = self.parameters[i], self.velocities[i]
+            gradient = gradients[i]
+            if self.decays[i] > 0:
+                gradient = gradient + self.decays[i] * weight
+            moved = self.momentum * velocity + gradient
+            step = gradient + self.momentum * moved if self.nesterov else moved
+            ops.assign(velocity, moved)
+            ops.assign(weight, weight - lr * step)
+        return lr
