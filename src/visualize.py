@@ -161,11 +161,20 @@ def side_by_side(
 def contact_sheet(
     panels: Sequence[np.ndarray], *, columns: int = 2, width: int = 900
 ) -> np.ndarray:
-    """Return one picture of several, each `width` pixels wide, row by row, centred in its row."""
+    """Return one picture of several, row by row, each centred in a cell of its row.
+
+    Args:
+        panels: At least one picture.
+        columns: Pictures a row.
+        width: Of a cell, pixels; a picture is scaled to it, or to a height of 0.6 times it.
+    """
     if not panels:
         raise ValueError("no pictures for the sheet")
     columns = min(columns, len(panels))
-    scaled = [_resized(panel, width / panel.shape[1]) for panel in panels]
+    scaled = [
+        _resized(panel, min(width / panel.shape[1], 0.6 * width / panel.shape[0]))
+        for panel in panels
+    ]
     rows = []
     for start in range(0, len(scaled), columns):
         group = scaled[start : start + columns]
@@ -173,9 +182,8 @@ def contact_sheet(
         row = np.full((height, columns * width, 3), PAPER, np.uint8)
         for column, panel in enumerate(group):
             top = (height - panel.shape[0]) // 2
-            row[top : top + panel.shape[0], column * width : column * width + panel.shape[1]] = (
-                panel
-            )
+            left = column * width + (width - panel.shape[1]) // 2
+            row[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
         rows.append(row)
     return np.concatenate(rows)
 

@@ -128,9 +128,11 @@ def test_ground_truth_is_left_and_detections_right():
 def test_contact_sheet():
     tall, flat = np.zeros((200, 100, 3), np.uint8), np.zeros((50, 100, 3), np.uint8)
     sheet = contact_sheet([tall, flat, flat], columns=2, width=100)
-    assert sheet.shape == (250, 200, 3)
+    assert sheet.shape == (60 + 50, 200, 3)
     assert (sheet[0, 150] == PAPER).all()  # the flat one is centred beside the tall one
-    assert (sheet[100, 150] == 0).all()
+    assert (sheet[30, 150] == 0).all()
+    assert (sheet[:60, 34] == PAPER).all()  # the tall one, 30 wide, is centred in its cell
+    assert (sheet[:60, 35:65] == 0).all()
     assert contact_sheet([flat], columns=3, width=200).shape == (100, 200, 3)
     with pytest.raises(ValueError, match="no pictures"):
         contact_sheet([])
