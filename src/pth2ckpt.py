@@ -97,7 +97,9 @@ def convert(
     dropped = sorted(name for name in params if _DROPPED[kind].fullmatch(name))
     kept = {name: array for name, array in params.items() if name not in set(dropped)}
     if dropped:
-        logger.info("%s: %d buffers left out: %s", source, len(dropped), ", ".join(dropped))
+        kinds = sorted({name.rpartition(".")[2] for name in dropped})
+        shown = dropped if len(dropped) <= 5 else [f"*.{kind}" for kind in kinds]
+        logger.info("%s: %d buffers left out: %s", source, len(dropped), ", ".join(shown))
     shapes = detector_shapes if kind == DETECTOR else torchvision_shapes
     FULL.check(shapes_of(kept), shapes(kept, source), source)
     integers = [name for name, array in kept.items() if array.dtype.kind != "f"]

@@ -67,6 +67,20 @@ class Storage:
         self.budget = _MAX_REUSE * count + _MAX_EXPANDED
 
 
+class Parameter:
+    """A parameter object of torch before 0.4: the tensor comes with its making or its state."""
+
+    def __init__(self, data: np.ndarray | None = None, *_flags: Any) -> None:  # noqa: ANN401
+        self.data = data
+
+    def set_state(self, state: tuple[Any, ...]) -> None:
+        """Take the tensor out of (tensor, gradient, hooks, flags) or ignore three flags."""
+        if not isinstance(state, tuple) or len(state) not in (3, 5):
+            raise ValueError("a parameter of an unknown form")
+        if len(state) == 5:
+            self.data = state[0]
+
+
 class _Dtype:
     """A numpy dtype on its way: name first, byte order with the state that follows."""
 
@@ -164,7 +178,7 @@ def _fill(array: np.ndarray, state: Any) -> None:  # noqa: ANN401
     array.__setstate__(state)  # type: ignore[attr-defined]
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_rest: Any) -> np.ndarray:  # noqa: ANN401
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_rest: Any) -> np.ndarray:  # noqa: ANN401
     """Build what `torch._utils._rebuild_tensor_v2` would: an array of its own, C order."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without storage")
@@ -188,6 +202,12 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_rest: Any) -> n
     if storage.dtype == "bfloat16":
         return (native.astype(np.uint32) << 16).view(np.float32)
     return native
+
+
+def _new_object(token: Any, *arguments: Any) -> Parameter:  # noqa: ANN401
+    if not isinstance(token, Token) or token.build is not Parameter:
+        raise ValueError("an object of a class")
+    return Parameter(*arguments)
 
 
 def _ordered(items: Any = ()) -> OrderedDict[Any, Any]:  # noqa: ANN401
@@ -214,10 +234,14 @@ def _known_names() -> dict[str, Token]:
         "collections.Counter": Counter,
         "_codecs.encode": _encode,
         "numpy.dtype": _dtype,
-        "torch._utils._rebuild_tensor": _tensor,
-        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_tensor": rebuild_tensor,
+        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
         "torch._utils._rebuild_parameter": lambda data, *_rest: data,
         "torch.Size": tuple,
+        "torch.nn.parameter.Parameter": Parameter,
+        "torch.autograd.variable.Variable": Parameter,
+        "copyreg.__newobj__": _new_object,
+        "copy_reg.__newobj__": _new_object,
     }
     for module in ("builtins", "__builtin__"):
         builders.update({f"{module}.set": set, f"{module}.frozenset": frozenset})
@@ -231,6 +255,8 @@ def _known_names() -> dict[str, Token]:
     for title, dtype in _STORAGES.items():
         name = f"torch.{title}Storage"
         known[name] = Token(name, dtype=dtype)
+        # Only named, never used: the type that a tensor had in the oldest format.
+        known[f"torch.{title}Tensor"] = Token(f"torch.{title}Tensor")
     return known
 
 
@@ -244,7 +270,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     Args:
         file: the pickle.
         source: file name for messages.
-        storage: turns torch's persistent id into a `Storage`; None refuses such ids.
+        resolve: turns torch's persistent id into a `Storage` (or an array); None refuses ids.
     """
 
     stack: list[Any]
@@ -254,11 +280,11 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         self,
         file: BinaryIO,
         source: object,
-        storage: Callable[[Any], Storage] | None = None,
+        resolve: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(file, encoding="latin1")
         self._source = source
-        self._storage = storage
+        self._resolve_id = resolve
 
     def find_class(self, module: str, name: str) -> Token:
         """Return the stand-in of a known name.
@@ -274,11 +300,11 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             )
         return _KNOWN[qualified]
 
-    def persistent_load(self, pid: Any) -> Storage:  # noqa: ANN401
-        """Resolve a storage of a torch file."""
-        if self._storage is None:
+    def persistent_load(self, pid: Any) -> Any:  # noqa: ANN401
+        """Resolve what the pickle keeps elsewhere in a torch file."""
+        if self._resolve_id is None:
             raise ValueError("a reference to something outside the pickle")
-        return self._storage(pid)
+        return self._resolve_id(pid)
 
     def _reduce(self) -> None:
         arguments = self.stack.pop()
@@ -290,7 +316,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def _build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, _Dtype):
+        if isinstance(target, (_Dtype, Parameter)):
             target.set_state(state)
         elif isinstance(target, np.ndarray):
             _fill(target, state)
@@ -298,13 +324,18 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
             raise ValueError("an object with attributes")
         # An OrderedDict's attributes (torch's `_metadata`: layer versions) are dropped.
 
+    def _new(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = _new_object(self.stack[-1], *arguments)
+
     def _refuse(self) -> None:
         raise ValueError("an object of a class")
 
     dispatch[pickle.REDUCE[0]] = _reduce
     dispatch[pickle.BUILD[0]] = _build
+    dispatch[pickle.NEWOBJ[0]] = _new
     for _opcode in (
-        *(pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX),
+        *(pickle.OBJ, pickle.NEWOBJ_EX),
         *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
     ):
         dispatch[_opcode[0]] = _refuse
@@ -334,7 +365,10 @@ def named_arrays(content: Any, source: object) -> dict[str, np.ndarray]:  # noqa
     """
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{source} holds no mapping of parameter names to arrays")
+    arrays = {}
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, (np.ndarray, np.generic)):
-            raise InputError(f"{source}: the entry {name!r} is no array but {type(value).__name__}")
-    return {name: np.asarray(value) for name, value in content.items()}
+        array = value.data if isinstance(value, Parameter) else value
+        if not isinstance(name, str) or not isinstance(array, (np.ndarray, np.generic)):
+            raise InputError(f"{source}: the entry {name!r} is no array but {type(array).__name__}")
+        arrays[name] = np.asarray(array)
+    return arrays

@@ -1,11 +1,17 @@
-"""torch's `.pth` files without torch: both formats are read, the newer one is written.
+"""torch's `.pth` files without torch: all three formats are read, the newest is written.
 
-Newer (torch >= 1.6), a zip archive whose one folder holds
+Newest (torch >= 1.6), a zip archive whose one folder holds
     data.pkl          the object; each tensor refers to a storage by key
     data/<key>        the numbers of one storage, uncompressed
     byteorder         "little" or "big" (since 2.1; little if absent)
 Older: five pickles in a row (magic number, protocol, facts about the system, the object, the
 list of storage keys), then per key a count of 8 bytes and the numbers, all little-endian.
+Oldest (torch 0.1, as torchvision's files of early 2017): a tar archive of
+    storages          a count, then per storage a pickle of (key, place, type) and the numbers as
+                      in the older format, then a list of views (key, storage, offset, length)
+    tensors           a count, then per tensor a pickle of (key, storage, type), dimensions (4
+                      bytes, 4 unused), shape, strides and offset (8 bytes each number)
+    pickle            the object; it refers to tensors by key
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import io
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -23,7 +30,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from src.model_utils.errors import InputError
-from src.restricted_pickle import DAMAGE, RestrictedUnpickler, Storage, Token
+from src.restricted_pickle import DAMAGE, RestrictedUnpickler, Storage, Token, rebuild_tensor
 from src.util import atomic_path
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,11 +50,12 @@ _STORAGE_NAMES = {
 
 
 def load_torch(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
-    """Read a `.pth` of either format.
+    """Read a `.pth` of any of the three formats.
 
     Returns:
         The saved object: plain containers, with a numpy array for each tensor (own memory, C
-        order; bfloat16 as float32).
+        order; bfloat16 as float32). Parameter objects of the oldest torch stay wrapped in
+        `restricted_pickle.Parameter`; `named_arrays` unwraps them.
 
     Raises:
         InputError: the file cannot be read, is damaged, is no torch file, or holds objects other
@@ -58,9 +66,13 @@ def load_torch(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
         with source.open("rb") as handle:
             if handle.read(4) == b"PK\x03\x04":
                 return _load_zip(handle, source)
+            handle.seek(257)
+            is_tar = handle.read(5) == b"ustar"
             handle.seek(0)
+            if is_tar:
+                return _load_tar(handle, source)
             return _load_legacy(io.BytesIO(handle.read()), source)
-    except (zipfile.BadZipFile, zlib.error, *DAMAGE) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, *DAMAGE) as error:
         raise InputError(f"{source} is damaged or no torch file ({error})") from error
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error}") from error
@@ -125,7 +137,7 @@ def _record(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _load_legacy(handle: io.BytesIO, source: Path) -> Any:  # noqa: ANN401
     if _plain(handle, source) != _LEGACY_MAGIC or _plain(handle, source) != _LEGACY_PROTOCOL:
-        raise ValueError("it begins like neither of torch's two formats")
+        raise ValueError("it begins like none of torch's three formats")
     _plain(handle, source)
     start = handle.tell()
     # The object comes before its numbers: read it once to learn the types and where it ends,
@@ -149,7 +161,7 @@ def _load_legacy(handle: io.BytesIO, source: Path) -> Any:  # noqa: ANN401
     keys = _plain(handle, source)
     if not isinstance(keys, list) or sorted(keys) != sorted(found):
         raise ValueError("the list of storages differs from the tensors")
-    storages = {key: _legacy_storage(handle, key, *found[key]) for key in keys}
+    storages = {key: _stored(handle, *found[key]) for key in keys}
     if handle.read(1):
         raise ValueError("more data than tensors")
     handle.seek(start)
@@ -162,21 +174,24 @@ def _plain(handle: io.BytesIO, source: Path) -> Any:  # noqa: ANN401
     return RestrictedUnpickler(handle, source).load()
 
 
-def _legacy_storage(handle: io.BytesIO, key: str, dtype: str, count: int) -> Storage:
+def _stored(handle: BinaryIO, dtype: str, count: int | None = None) -> Storage:
+    """Read one storage of the two older formats: a count, which is checked, and the numbers."""
     (stored,) = struct.unpack("<q", handle.read(8))
-    data = handle.read(count * _item_size(dtype))
-    if stored != count or len(data) != count * _item_size(dtype):
-        raise ValueError(f"storage {key} is incomplete")
-    return Storage(data, dtype, "<", count)
+    size = stored * _item_size(dtype)
+    data = handle.read(size) if 0 <= stored < 1 << 48 else b""
+    if len(data) != size or count not in (None, stored):
+        raise ValueError("a storage is incomplete")
+    return Storage(data, dtype, "<", stored)
 
 
 def _view(storage: Storage, pid: tuple[Any, ...]) -> Storage:
     """Apply the view (key, offset, length) that the older format may name in a sixth element."""
     view = pid[5] if len(pid) > 5 else None
-    if view is None:
-        return storage
-    _key, offset, length = view
-    if not (type(offset) is type(length) is int and 0 <= offset <= offset + length):
+    return storage if view is None else _part(storage, *view[1:])
+
+
+def _part(storage: Storage, offset: Any, length: Any) -> Storage:  # noqa: ANN401
+    if not (type(offset) is type(length) is int and offset >= 0 and length >= 0):
         raise ValueError("an impossible view of a storage")
     if offset + length > storage.array.size:
         raise ValueError("a view that reaches beyond its storage")
@@ -184,6 +199,62 @@ def _view(storage: Storage, pid: tuple[Any, ...]) -> Storage:
     part.array = storage.array[offset : offset + length]
     part.budget = storage.budget = storage.budget - length
     return part
+
+
+def _load_tar(handle: BinaryIO, source: Path) -> Any:  # noqa: ANN401
+    with tarfile.open(fileobj=handle, mode="r:") as archive:
+        storages = _tar_storages(_member(archive, "storages", source), source)
+        tensors = _tar_tensors(_member(archive, "tensors", source), storages, source)
+        content = _member(archive, "pickle", source)
+
+    def resolve(pid: Any) -> np.ndarray:  # noqa: ANN401
+        if not isinstance(pid, (int, str)):
+            raise ValueError("a reference that is no tensor")
+        return tensors[int(pid)]
+
+    return RestrictedUnpickler(content, source, resolve).load()
+
+
+def _member(archive: tarfile.TarFile, name: str, source: Path) -> io.BytesIO:
+    info = archive.getmember(name)
+    stream = archive.extractfile(info) if info.isreg() and not info.issparse() else None
+    if stream is None or info.size > source.stat().st_size:
+        raise ValueError(f"the member {name} is no whole file")
+    return io.BytesIO(stream.read())
+
+
+def _tar_storages(handle: io.BytesIO, source: Path) -> dict[int, Storage]:
+    storages: dict[int, Storage] = {}
+    for _ in range(_count(_plain(handle, source))):
+        key, _place, token = _plain(handle, source)
+        if not isinstance(token, Token) or not token.dtype or key in storages:
+            raise ValueError("a storage of an unknown type")
+        storages[key] = _stored(handle, token.dtype)
+    for key, root, offset, length in _plain(handle, source):
+        storages[key] = _part(storages[root], offset, length)
+    return storages
+
+
+def _tar_tensors(
+    handle: io.BytesIO, storages: dict[int, Storage], source: Path
+) -> dict[int, np.ndarray]:
+    tensors: dict[int, np.ndarray] = {}
+    for _ in range(_count(_plain(handle, source))):
+        key, storage, _type = _plain(handle, source)
+        (dimensions,) = struct.unpack("<i4x", handle.read(8))
+        layout = f"<{_count(dimensions)}q"
+        size, stride = (
+            struct.unpack(layout, handle.read(8 * dimensions)) for _ in ("size", "stride")
+        )
+        (offset,) = struct.unpack("<q", handle.read(8))
+        tensors[key] = rebuild_tensor(storages[storage], offset, size, stride)
+    return tensors
+
+
+def _count(value: Any) -> int:  # noqa: ANN401
+    if type(value) is not int or not 0 <= value < 1 << 24:
+        raise ValueError("an impossible count")
+    return value
 
 
 def save_torch(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:

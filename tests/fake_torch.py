@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import io
 import pickle
 import struct
 import sys
+import tarfile
 import types
 import zipfile
 from collections import OrderedDict
@@ -124,3 +126,67 @@ def save_legacy(path, obj, *, protocol=2, keys=None, counts=None):
         for key in order:
             count = (counts or {}).get(key, storages[key].array.size)
             handle.write(struct.pack("<q", count) + _raw(storages[key]))
+
+
+class Parameter:
+    """Becomes a `torch.nn.parameter.Parameter`; `form` is one of the ways torch 0.1 wrote it."""
+
+    __module__ = "torch.nn.parameter"  # where pickle will say that it comes from
+
+    def __init__(self, data, form="state"):
+        self.data, self.form = data, form
+
+
+def _program(value, forms, protocol):
+    """The `pickle` member: tensors by key, parameters as objects."""
+    modules = {name: types.ModuleType(name) for name in ("torch", "torch.nn", "torch.nn.parameter")}
+    modules["torch.nn.parameter"].Parameter = Parameter
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return forms(value.storage.key) if isinstance(value, Tensor) else None
+
+        def reducer_override(self, value):
+            if not isinstance(value, Parameter):
+                return NotImplemented
+            flags = (True, False, OrderedDict())
+            if value.form == "call":
+                return Parameter, (value.data,), flags
+            if value.form == "new":
+                return copyreg.__newobj__, (Parameter, value.data), flags
+            return copyreg.__newobj__, (Parameter,), (value.data, None, OrderedDict(), True, False)
+
+    buffer = io.BytesIO()
+    with mock.patch.dict(sys.modules, modules):
+        Pickler(buffer, protocol).dump(value)
+    return buffer.getvalue()
+
+
+def save_tar(path, obj, tensors, *, protocol=2, views=(), omit=(), kind=tarfile.REGTYPE):
+    """The format of torch 0.1: `tensors` are those that occur in `obj`, keys are numbers."""
+    storages, metadata = io.BytesIO(), io.BytesIO()
+    with _torch_modules() as (torch, _):
+        pickle.dump(len(tensors), storages, protocol)
+        pickle.dump(len(tensors), metadata, protocol)
+        for item in tensors:
+            cls = getattr(torch, STORAGE_OF[item.storage.kind])
+            pickle.dump((int(item.storage.key) + 1000, "cpu", cls), storages, protocol)
+            storages.write(struct.pack("<q", item.storage.count) + _raw(item.storage))
+            root = int(item.storage.key) + 1000
+            for target, other, _offset, _length in views:
+                root = target if other == root else root
+            pickle.dump((int(item.storage.key), root, cls), metadata, protocol)
+            numbers = (len(item.size), *item.size, *item.stride, item.offset)
+            metadata.write(struct.pack(f"<i4x{len(numbers) - 1}q", *numbers))
+        pickle.dump(list(views), storages, protocol)
+    members = {
+        "storages": storages.getvalue(),
+        "tensors": metadata.getvalue(),
+        "pickle": _program(obj, str, protocol),
+    }
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as archive:
+        for name, data in members.items():
+            if name not in omit:
+                info = tarfile.TarInfo(name)
+                info.size, info.type = len(data), kind
+                archive.addfile(info, io.BytesIO(data))

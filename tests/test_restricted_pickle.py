@@ -1,7 +1,8 @@
 """The restricted unpickler and torch's file formats, without torch.
 
 `tests/data/torch_zip.pth` and `torch_legacy.pth` were written by torch 2.13.0 with its own two
-serializers, `torch_expected.npz` holds the same tensors as numpy saw them there.
+serializers, `torch_expected.npz` holds the same tensors as numpy saw them there. No torch of
+today writes the oldest format; `torch_tar.pth` was made by `fake_torch` and read by torch 2.13.0.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import os
 import pickle
 import pickletools
+import tarfile
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -407,6 +409,85 @@ def test_reusing_one_storage_without_end_is_refused(tmp_path):
         save(tmp_path / "a.pth", {"w": many})
         with pytest.raises(InputError, match="larger than their storage"):
             load_torch(tmp_path / "a.pth")
+
+
+# ---- the oldest format, a tar archive ----
+
+TAR_ARRAYS = {
+    "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2),
+    "bn1.running_mean": np.float32([5, 6]),
+    "fc.bias": np.arange(3.0),
+    "scalar": np.int64(4),
+}
+
+
+def _tar_content(form="state"):
+    tensors = {name: tensor(str(i), array) for i, (name, array) in enumerate(TAR_ARRAYS.items())}
+    content = OrderedDict(
+        (name, fake_torch.Parameter(item, form) if "." in name and "running" not in name else item)
+        for name, item in tensors.items()
+    )
+    return content, list(tensors.values())
+
+
+@pytest.mark.parametrize("form", ["state", "new", "call"])
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_tar_of_torch_0_1(tmp_path, form, protocol):
+    content, tensors = _tar_content(form)
+    fake_torch.save_tar(tmp_path / "a.pth", content, tensors, protocol=protocol)
+    loaded = named_arrays(load_torch(tmp_path / "a.pth"), "a.pth")
+    assert list(loaded) == list(TAR_ARRAYS)
+    for name, array in TAR_ARRAYS.items():
+        _same(loaded[name], array)
+
+
+def test_tar_fixture():
+    """This very file was read by torch 2.13.0 with the same result."""
+    loaded = named_arrays(load_torch(DATA / "torch_tar.pth"), "a.pth")
+    for name, array in TAR_ARRAYS.items():
+        _same(loaded[name], array)
+
+
+def test_tar_with_a_view_of_a_storage(tmp_path):
+    item = tensor("0", np.arange(10.0))
+    item.size, item.stride, item.offset = (2, 2), (1, 2), 1
+    fake_torch.save_tar(tmp_path / "a.pth", {"w": item}, [item], views=[(7, 1000, 3, 5)])
+    _same(load_torch(tmp_path / "a.pth")["w"], np.array([[4.0, 6.0], [5.0, 7.0]]))
+    for view in ((7, 1000, 6, 5), (7, 1000, -1, 5), (7, 999, 0, 5), (7, 1000, 0, 3)):
+        fake_torch.save_tar(tmp_path / "a.pth", {"w": item}, [item], views=[view])
+        with pytest.raises(InputError, match=r"a\.pth"):
+            load_torch(tmp_path / "a.pth")
+
+
+def test_damage_of_tar_files(tmp_path):
+    path = tmp_path / "cut.pth"
+    whole = (DATA / "torch_tar.pth").read_bytes()
+    end = whole.rindex(b"u.") + 2  # after it only padding
+    for cut in range(0, end, 37):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=r"cut\.pth"):
+            load_torch(path)
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, end, 400):
+        data = bytearray(whole)
+        data[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        try:
+            load_torch(path)
+        except InputError as error:
+            assert "cut.pth" in str(error)
+    content, tensors = _tar_content()
+    for options in ({"omit": ["tensors"]}, {"omit": ["pickle"]}, {"kind": tarfile.SYMTYPE}):
+        fake_torch.save_tar(path, content, tensors, **options)
+        with pytest.raises(InputError, match=r"cut\.pth"):
+            load_torch(path)
+
+
+def test_tar_refuses_calls(tmp_path):
+    content = {"w": _Call(os.system, "true")}
+    fake_torch.save_tar(tmp_path / "evil.pth", content, [])
+    with pytest.raises(InputError, match=r"evil\.pth asks to load '\w+\.system'"):
+        load_torch(tmp_path / "evil.pth")
 
 
 def test_legacy_lists_that_lie(tmp_path):

@@ -307,6 +307,24 @@ def test_torchvision_and_back(tmp_path, save):
         np.testing.assert_array_equal(content[name], array)
 
 
+@pytest.mark.usefixtures("narrow")
+def test_torchvision_of_2017(tmp_path):
+    """resnet101-5d3b4d8f.pth itself: a tar archive, parameters as objects, no counters."""
+    params = _random(weight_shapes.torchvision_shapes([f"layer3.{i}.x" for i in range(23)], "f"))
+    tensors = {name: fake_torch.tensor(str(i), a) for i, (name, a) in enumerate(params.items())}
+    content = OrderedDict(
+        (name, item if "running" in name else fake_torch.Parameter(item))
+        for name, item in tensors.items()
+    )
+    fake_torch.save_tar(tmp_path / "a.pth", content, list(tensors.values()))
+    output = tmp_path / "pcb.ckpt"
+    assert pth2ckpt.main([f"--input={tmp_path / 'a.pth'}", f"--output={output}"]) == 0
+    result = checkpoint.load_weights(output)
+    assert set(result) == set(params)
+    for name, array in params.items():
+        np.testing.assert_array_equal(result[name], array)
+
+
 def test_kind_by_the_names():
     assert pth2ckpt.kind_of(list(_specs("base"))) == "detector"
     assert pth2ckpt.kind_of(list(_specs("pcb"))) == "pcb"
