@@ -46,10 +46,14 @@ _PARTS = {
     "bn_b": "norm.bias",
     "bn_rm": "norm.running_mean",
     "bn_riv": "norm.running_var",
+    "bn_gamma": "norm.weight",
+    "bn_beta": "norm.bias",
+    "bn_running_mean": "norm.running_mean",
+    "bn_running_var": "norm.running_var",
 }
 _BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
-_STEM = re.compile(r"(?:res_)?conv1_(w|bn_s|bn_b|bn_rm|bn_riv)")
-_BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(w|bn_s|bn_b|bn_rm|bn_riv)")
+_STEM = re.compile(rf"(?:res_)?conv1_({'|'.join(_PARTS)})")
+_BLOCK = re.compile(rf"res([2-5])_(\d+)_branch(1|2a|2b|2c)_({'|'.join(_PARTS)})")
 # The same network under detectron2's names, as its model zoo has it.
 _DETECTRON2 = re.compile(r"(stem|res[2-5])\.[\w.]+")
 # The classifier; the optimizer's momentum; and a bias of the first convolution, which some of

@@ -253,10 +253,11 @@ def _known_names() -> dict[str, Token]:
     known = {name: Token(name, build) for name, build in builders.items()}
     known["numpy.ndarray"] = Token("numpy.ndarray")
     for title, dtype in _STORAGES.items():
-        name = f"torch.{title}Storage"
-        known[name] = Token(name, dtype=dtype)
-        # Only named, never used: the type that a tensor had in the oldest format.
-        known[f"torch.{title}Tensor"] = Token(f"torch.{title}Tensor")
+        for module in ("torch", "torch.cuda"):
+            name = f"{module}.{title}Storage"
+            known[name] = Token(name, dtype=dtype)
+            # Only named, never used: the type that a tensor had in the oldest format.
+            known[f"{module}.{title}Tensor"] = Token(f"{module}.{title}Tensor")
     return known
 
 

@@ -139,6 +139,15 @@ def test_running_statistics_of_the_file_are_kept():
     prefix = "backbone.res2.0.conv1.norm"
     assert result[f"{prefix}.running_mean"] == 3
     assert result[f"{prefix}.running_var"] == 4
+    longer = pkl2ckpt.convert(
+        {
+            "conv1_bn_gamma": [1.0],
+            "conv1_bn_beta": [2],
+            "conv1_bn_running_mean": [3],
+            "conv1_bn_running_var": [4],
+        }
+    )
+    assert [value.item() for value in longer.values()] == [1, 2, 3, 4]
 
 
 def test_unused_entries_are_logged_and_unknown_ones_refused(caplog):
