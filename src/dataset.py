@@ -95,6 +95,37 @@ def _check_sharding(rank: int, world_size: int) -> None:
         raise InputError(f"rank {rank} is not within 0..{world_size - 1}")
 
 
+def _train_jobs(
+    *,
+    info: MindRecordInfo,
+    plan: Iterator[list[Sample]],
+    seed: int,
+    min_sizes: Sequence[int],
+    flip_probability: float,
+    settings: Preprocessing,
+) -> Generator[Callable[[], Batch], None, None]:
+    """Read the rows of each planned batch in order; draw its sizes and flips."""
+    planned: deque[list[Sample]] = deque()
+
+    def indices() -> Iterator[int]:
+        for batch in plan:
+            planned.append(batch)
+            yield from (row for _, row in batch)
+
+    rows = read_rows(info, indices())
+    while True:
+        first = next(rows)  # the plan of a batch is known once its first row has been asked for
+        prepared: list[Prepared] = []
+        for position, _ in planned.popleft():
+            row = next(rows) if prepared else first
+            draw = generator(seed, SAMPLE_STREAM, position)
+            short_edge = min_sizes[int(draw.integers(len(min_sizes)))]
+            flip = bool(draw.random() < flip_probability)
+            size = resized_shape(row.height, row.width, short_edge, settings.max_size)
+            prepared.append((row, size, flip))
+        yield functools.partial(run_job, prepared, settings)
+
+
 class TrainLoader:
     """Endless training batches of one rank.
 
@@ -150,33 +181,32 @@ class TrainLoader:
     ) -> None:
         _check_sharding(rank, world_size)
         if batch_size < 1 or start_batch < 0 or seed < 0 or not min_sizes:
-            raise InputError("batch_size, start_batch, seed and min_sizes must not be negative")
-        self._info = open_mindrecord(mindrecord_dir)
-        self.num_images = self._info.num_rows
-        self.class_names = self._info.class_names
+            raise InputError(
+                f"batch_size {batch_size}, start_batch {start_batch}, seed {seed} and min_sizes "
+                f"{list(min_sizes)}: must be at least 1, 0, 0 and one number"
+            )
+        info = open_mindrecord(mindrecord_dir)
+        self.num_images = info.num_rows
+        self.class_names = info.class_names
         self.next_batch = start_batch
-        self._min_sizes = tuple(min_sizes)
-        self._flip_probability = flip_probability
-        self._seed = seed
         self._num_workers = max(num_workers, 1)
         self._ahead = self._num_workers + 1 if prefetch is None else prefetch
-        self._settings = Preprocessing(
+        settings = Preprocessing(
             max_size=max_size,
             pixel_mean=tuple(pixel_mean),
             pixel_std=tuple(pixel_std),
             shapes=parse_shapes(input_shapes),
-            num_slots=self._info.max_boxes,
+            num_slots=info.max_boxes,
             max_pixels=max_image_pixels,
         )
         check_shapes(
-            self._info.sizes,
-            min_sizes=self._min_sizes,
+            info.sizes,
+            min_sizes=min_sizes,
             max_size=max_size,
-            shapes=self._settings.shapes,
+            shapes=settings.shapes,
             batch_size=batch_size,
             grouped=aspect_ratio_grouping,
         )
-        landscape = self._info.sizes[:, 1] > self._info.sizes[:, 0]
         self._plan = functools.partial(
             endless_batches,
             num_rows=self.num_images,
@@ -184,40 +214,25 @@ class TrainLoader:
             seed=seed,
             rank=rank,
             world_size=world_size,
-            is_landscape=landscape if aspect_ratio_grouping else None,
+            is_landscape=info.sizes[:, 1] > info.sizes[:, 0] if aspect_ratio_grouping else None,
+        )
+        # a function of the module: the loading thread must not keep the loader alive
+        self._jobs = functools.partial(
+            _train_jobs,
+            info=info,
+            seed=seed,
+            min_sizes=tuple(min_sizes),
+            flip_probability=flip_probability,
+            settings=settings,
         )
         self._prefetcher: Prefetcher[Batch] | None = None
-
-    def _jobs(self, start_batch: int) -> Generator[Callable[[], Batch], None, None]:
-        """Read the rows of each batch in order; draw its sizes and flips."""
-        plan = self._plan(start_batch=start_batch)
-        ahead: deque[list[Sample]] = deque()
-
-        def indices() -> Iterator[int]:
-            for batch in plan:
-                ahead.append(batch)
-                yield from (row for _, row in batch)
-
-        rows = read_rows(self._info, indices())
-        while True:
-            first = next(rows)
-            batch = ahead.popleft()
-            prepared: list[Prepared] = []
-            for position, _ in batch:
-                row = first if not prepared else next(rows)
-                draw = generator(self._seed, SAMPLE_STREAM, position)
-                short_edge = self._min_sizes[int(draw.integers(len(self._min_sizes)))]
-                flip = bool(draw.random() < self._flip_probability)
-                size = resized_shape(row.height, row.width, short_edge, self._settings.max_size)
-                prepared.append((row, size, flip))
-            yield functools.partial(run_job, prepared, self._settings)
 
     def __iter__(self) -> TrainLoader:
         return self
 
     def __next__(self) -> Batch:
         if self._prefetcher is None:
-            jobs = self._jobs(self.next_batch)
+            jobs = self._jobs(plan=self._plan(start_batch=self.next_batch))
             self._prefetcher = Prefetcher(jobs, self._num_workers, self._ahead)
             weakref.finalize(self, self._prefetcher.close)
         batch = next(self._prefetcher)
@@ -289,9 +304,10 @@ class EvalLoader:
         return len(self._indices)
 
     def _jobs(self) -> Generator[Callable[[], Batch], None, None]:
+        settings = self._settings
         for row in read_rows(self._info, self._indices):
-            size = resized_shape(row.height, row.width, self._min_size, self._settings.max_size)
-            yield functools.partial(run_job, [(row, size, False)], self._settings)
+            size = resized_shape(row.height, row.width, self._min_size, settings.max_size)
+            yield functools.partial(run_job, [(row, size, False)], settings)
 
     def __iter__(self) -> Iterator[Batch]:
         prefetcher = Prefetcher(self._jobs(), self._num_workers, self._ahead)

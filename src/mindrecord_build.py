@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from src.defrcn.built_datacategory import Record
@@ -59,6 +58,7 @@ KINDS = {
     "rotated": "images turned by their EXIF orientation",
     "grey": "greyscale images, used as three equal channels",
 }
+ORDINARY = ("crowd", "border", "rotated", "grey")
 
 
 @dataclass
@@ -80,7 +80,8 @@ class BuildReport:
         for kind, text in KINDS.items():
             if self.counts[kind]:
                 names = ", ".join(self.examples[kind])
-                logger.warning("%s: %d %s (%s ...)", folder, self.counts[kind], text, names)
+                level = logging.INFO if kind in ORDINARY else logging.WARNING
+                logger.log(level, "%s: %d %s (%s ...)", folder, self.counts[kind], text, names)
 
 
 def usable_for_training(records: Sequence[Record]) -> list[Record]:
@@ -162,7 +163,7 @@ def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | st
         oddities = header(content, name)
         image = decode(content, name, max_pixels)
         check_size(image, record.height, record.width, name)
-    except (InputError, Image.DecompressionBombWarning) as error:
+    except InputError as error:
         return str(error)
     return content, oddities
 

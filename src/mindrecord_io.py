@@ -306,5 +306,5 @@ def read_rows(info: MindRecordInfo, indices: Iterable[int]) -> Iterator[Row]:
                 count += 1
             if count < len(block):
                 raise RuntimeError(f"{count} rows came instead of {len(block)}")
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"{info.folder}: cannot be read as MindRecord: {error}") from error

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.model_utils.errors import InputError
 
@@ -57,6 +57,12 @@ def resized_shape(height: int, width: int, short_edge: int, max_size: int) -> tu
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
+def _reason(error: BaseException) -> str:
+    """What is wrong with an image, without Pillow's mention of the buffer."""
+    unknown = isinstance(error, UnidentifiedImageError)
+    return "unknown format or damaged header" if unknown else str(error) or type(error).__name__
+
+
 def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Image.Image:
     """Decode an encoded image to RGB with its EXIF orientation applied.
 
@@ -80,7 +86,7 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
     except Image.DecompressionBombError:
         raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
     except DECODE_ERRORS as error:
-        raise InputError(f"{name}: not a readable image ({error!r})") from error
+        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
 def header(content: bytes, name: str) -> list[str]:
@@ -96,7 +102,7 @@ def header(content: bytes, name: str) -> list[str]:
     except Image.DecompressionBombError:
         raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
     except DECODE_ERRORS as error:
-        raise InputError(f"{name}: not a readable image ({error!r})") from error
+        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
 def check_size(image: Image.Image, height: int, width: int, name: str) -> None:
@@ -106,9 +112,11 @@ def check_size(image: Image.Image, height: int, width: int, name: str) -> None:
         InputError: naming the file and both sizes.
     """
     if (image.height, image.width) != (height, width):
+        turned = (image.width, image.height) == (height, width)
+        hint = "; sizes and boxes must be those after the EXIF orientation" if turned else ""
         raise InputError(
             f"{name}: the image is {image.width} x {image.height} (width x height) but the "
-            f"annotation says {width} x {height}"
+            f"annotation says {width} x {height}{hint}"
         )
 
 

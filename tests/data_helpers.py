@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -75,7 +76,7 @@ def coco_content() -> dict:
             {"id": 2, "image_id": 3, "category_id": 2, "bbox": [5, 6, 7.5, 8], "iscrowd": 0},
             {"id": 3, "image_id": 5, "category_id": 4, "bbox": [9, 8, 7, 6], "iscrowd": 1},
         ],
-        "categories": CATEGORIES,
+        "categories": copy.deepcopy(CATEGORIES),
     }
 
 
