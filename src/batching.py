@@ -135,7 +135,7 @@ def check_shapes(
             new = resized_shape(height, width, short_edge, max_size)
             groups.setdefault(landscape, []).append(new)
     for members in groups.values():
-        for height, width in set(members):
+        for height, width in sorted(set(members), key=lambda size: -size[0] * size[1]):
             fit_shape(height, width, shapes)
         if batch_size > 1:
             fit_shape(max(h for h, _ in members), max(w for _, w in members), shapes)
