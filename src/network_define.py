@@ -20,9 +20,6 @@ from src.model_utils.config import ModelSection
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD, weight_decay_of
 
-# What parts compute by matrix products and Winograd tiles instead of plain convolutions.
-FAST_PARTS = {"fast": True, "plain": False}
-
 
 def build_detector(
     model: ModelSection, *, num_classes: int, max_size: float, masked: bool, fast: bool
@@ -187,8 +184,8 @@ def build_train_step(net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: boo
 
     Returns:
         `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives
-        (losses (4,) float32 in the order of `LOSS_NAMES`, gradients); `update(gradients, lr)`
-        applies them. Between the two the caller can refuse losses that are not finite.
+        (losses (4,) float32 in the order of `LOSS_NAMES`, the gradients' squared norm, gradients);
+        `update(gradients, lr)` applies them. Between the two the caller can refuse losses that are not finite.
     """
     net.set_train(True)
 
@@ -242,7 +239,9 @@ def build_train_step(net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: boo
             roi_noise,
             dropout_noise,
         )
-        return losses, gradients
+        # A gradient that is not finite shows in the sum of squares.
+        squares = [(one * one).sum() for one in gradients]
+        return losses, sum(squares), gradients
 
     @ms.jit(fullgraph=True)
     def update(gradients: tuple, lr: Tensor) -> Tensor:

@@ -1,0 +1,365 @@
+"""What train.py and eval.py share: from the configuration to data, network and evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from src import detecteval
+from src.checkpoint import (
+    TrainingCheckpoint,
+    load_training_checkpoint,
+    load_weights,
+    read_manifest,
+)
+from src.dataset import EvalLoader, TrainLoader, build_mindrecord, load_dataset
+from src.defrcn.built_datacategory import CustomDataset, CustomSource, DatasetInfo, Record
+from src.defrcn.de_frcn import DeFRCN
+from src.inference import detect
+from src.lr_schedule import Schedule, scale_schedule
+from src.model_utils.config import Config, require_path, to_plain
+from src.model_utils.device_adapter import Runtime
+from src.model_utils.errors import InputError
+from src.network_define import (
+    build_detector,
+    build_eval_step,
+    build_optimizer,
+    build_train_step,
+    initialise,
+    set_parameters,
+)
+from src.parameter_rules import BACKBONE_PRETRAINED, FULL, ParameterRule, shapes_of
+from src.trainer import Noise, Trainer
+from src.util import write_json
+from src.visualize import render_detections
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A test set that is ready to be evaluated."""
+
+    info: DatasetInfo
+    records: list[Record]
+    loader: EvalLoader
+
+
+def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list[Record]]:
+    """Read data sets by name."""
+    custom = {
+        name: CustomDataset(
+            format=own.format,
+            train=CustomSource(**own.train.model_dump()),
+            test=CustomSource(**own.test.model_dump()),
+            novel_classes=own.novel_classes,
+            classes=own.classes,
+        )
+        for name, own in config.data.custom.items()
+    }
+    return load_dataset(
+        names, datasets_root=config.datasets_root, coco_root=config.coco_root, custom=custom
+    )
+
+
+def open_training_data(config: Config, *, start_batch: int) -> TrainLoader:
+    """Read the training sets, build their MindRecord if needed, and open them.
+
+    Args:
+        config: the configuration.
+        start_batch: number of the first batch, for a resumed run.
+    """
+    info, records = read_sets(config, config.data.train)
+    build_mindrecord(
+        records,
+        config.train_mindrecord_dir,
+        class_names=info.class_names,
+        training=config.data.filter_empty,
+        max_image_pixels=config.data.max_image_pixels,
+        num_workers=config.data.num_workers,
+    )
+    return TrainLoader(
+        config.train_mindrecord_dir,
+        batch_size=config.solver.images_per_card,
+        seed=config.seed,
+        start_batch=start_batch,
+        min_sizes=config.input.min_size_train,
+        max_size=config.input.max_size_train,
+        flip_probability=config.input.flip_probability,
+        pixel_mean=config.input.pixel_mean,
+        pixel_std=config.input.pixel_std,
+        input_shapes=config.input.input_shapes,
+        aspect_ratio_grouping=config.data.aspect_ratio_grouping,
+        num_workers=config.data.num_workers,
+        max_image_pixels=config.data.max_image_pixels,
+    )
+
+
+def open_test_sets(config: Config) -> list[TestSet]:
+    """Read every test set, build its MindRecord if needed, and open it."""
+    sets = []
+    for name in config.data.test:
+        info, records = read_sets(config, (name,))
+        folder = Path(config.test_mindrecord_dir)
+        if len(config.data.test) > 1:
+            folder = folder / name
+        build_mindrecord(
+            records,
+            folder,
+            class_names=info.class_names,
+            training=False,
+            max_image_pixels=config.data.max_image_pixels,
+            num_workers=config.data.num_workers,
+        )
+        loader = EvalLoader(
+            folder,
+            min_size=config.input.min_size_test,
+            max_size=config.input.max_size_test,
+            pixel_mean=config.input.pixel_mean,
+            pixel_std=config.input.pixel_std,
+            input_shapes=config.input.input_shapes,
+            num_workers=config.data.num_workers,
+            max_image_pixels=config.data.max_image_pixels,
+        )
+        sets.append(TestSet(info, records, loader))
+    return sets
+
+
+def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
+    """Build the detector for these classes.
+
+    Raises:
+        InputError: `model.num_classes` is another number.
+    """
+    wanted = config.model.num_classes
+    if wanted is not None and wanted != len(class_names):
+        raise InputError(
+            f"model.num_classes is {wanted}, but the data set has {len(class_names)} classes; "
+            "set it to that number or leave it out"
+        )
+    exact = config.input.input_shapes == "exact"
+    return build_detector(
+        config.model,
+        num_classes=len(class_names),
+        max_size=max(config.input.max_size_train, config.input.max_size_test),
+        masked=not exact,
+        fast=config.model.formulation != "plain",
+    )
+
+
+def load_into(net: DeFRCN, params: dict[str, np.ndarray], source: str, rule: ParameterRule) -> None:
+    """Check every name and shape against the network, then set the parameters."""
+    parameters = list(net.get_parameters())
+    wanted = {parameter.name: tuple(parameter.shape) for parameter in parameters}
+    rule.check(shapes_of(params), wanted, source)
+    set_parameters(parameters, params)
+    logger.info("loaded %s", source)
+
+
+def load_start(config: Config, net: DeFRCN, resumed: TrainingCheckpoint | None) -> None:
+    """Set the weights that training starts from.
+
+    These are a resumed run's own, `model_pretrained_path`, `backbone_pretrained_path` for the
+    backbone and res5, or else random ones; what a file does not hold is random too.
+
+    Raises:
+        InputError: a file is missing or does not fit the network.
+    """
+    initialise(net, config.seed)
+    if resumed is not None:
+        load_into(net, resumed.params, str(resumed.manifest), FULL)
+    elif config.model_pretrained_path:
+        key = "model_pretrained_path"
+        path = require_path(key, config.model_pretrained_path, "give a detector's .ckpt file")
+        load_into(net, load_weights(path), str(path), FULL)
+    elif config.backbone_pretrained_path:
+        key = "backbone_pretrained_path"
+        path = require_path(
+            key, config.backbone_pretrained_path, "make it of R-101.pkl with src/pkl2ckpt.py"
+        )
+        load_into(net, load_weights(path), str(path), BACKBONE_PRETRAINED)
+    elif config.model.backbone.norm == "FrozenBN":
+        raise InputError(
+            "backbone_pretrained_path and model_pretrained_path are empty, but a network with "
+            "model.backbone.norm FrozenBN cannot be trained from random weights; name a file, "
+            "or set the norm to GN and freeze_at to 0"
+        )
+
+
+def make_schedule(config: Config, world_size: int) -> Schedule:
+    """The learning rate's schedule for the real batch; the log says what was scaled."""
+    solver = config.solver
+    schedule = Schedule(
+        base_lr=solver.base_lr,
+        max_steps=solver.max_iter,
+        milestones=solver.steps,
+        gamma=solver.gamma,
+        warmup_steps=solver.warmup_iters,
+        warmup_factor=solver.warmup_factor,
+    )
+    batch = solver.images_per_card * world_size
+    if not solver.scale_to_batch or batch == solver.images_per_batch:
+        logger.info("%d images a step; the schedule is used as it stands", batch)
+        return schedule
+    scaled = scale_schedule(schedule, solver.images_per_batch, batch)
+    logger.info(
+        "%d images a step instead of %d: lr %g -> %g, steps %d -> %d, decay at %s -> %s, "
+        "warm-up %d -> %d (solver.scale_to_batch)",
+        batch,
+        solver.images_per_batch,
+        schedule.base_lr,
+        scaled.base_lr,
+        schedule.max_steps,
+        scaled.max_steps,
+        list(schedule.milestones),
+        list(scaled.milestones),
+        schedule.warmup_steps,
+        scaled.warmup_steps,
+    )
+    return scaled
+
+
+def evaluates(config: Config) -> bool:
+    """Whether training evaluates at all."""
+    return config.test.eval_at_end or config.test.eval_period > 0
+
+
+def make_trainer(
+    config: Config,
+    net: DeFRCN,
+    schedule: Schedule,
+    runtime: Runtime,
+    loader: TrainLoader,
+    *,
+    evaluate: Callable[[int], None] | None,
+) -> Trainer:
+    """Build optimizer, compiled steps and training loop."""
+    solver, model = config.solver, config.model
+    optimizer = build_optimizer(
+        net,
+        momentum=solver.momentum,
+        nesterov=solver.nesterov,
+        weight_decay=solver.weight_decay,
+        weight_decay_bias=solver.weight_decay_bias,
+        weight_decay_norm=solver.weight_decay_norm,
+    )
+    gradients_of, update = build_train_step(
+        net,
+        optimizer,
+        batch_size=solver.images_per_card,
+        exact=config.input.input_shapes == "exact",
+    )
+    rois = solver.images_per_card * model.roi_heads.batch_size_per_image
+    width = 8 * model.backbone.res2_out_channels
+    noise = Noise(
+        anchors_per_cell=len(model.anchors.sizes) * len(model.anchors.aspect_ratios),
+        proposals=model.rpn.post_nms_topk_train,
+        dropout=(rois, width) if model.roi_heads.cls_dropout else (1, 1),
+    )
+    return Trainer(
+        net,
+        optimizer,
+        gradients_of,
+        update,
+        schedule,
+        noise,
+        seed=config.seed,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        num_images=loader.num_images,
+        folder=config.save_checkpoint_path,
+        info={"class_names": list(loader.class_names), "config": to_plain(config)},
+        log_period=config.log.period,
+        save_period=config.checkpoint.period,
+        keep_last=config.checkpoint.keep_last,
+        evaluate=evaluate,
+        eval_period=config.test.eval_period,
+    )
+
+
+def evaluation_checkpoint(config: Config) -> Path:
+    """The path in `eval_checkpoint_path`, a `.ckpt` file or a folder of checkpoints."""
+    return require_path(
+        "eval_checkpoint_path", config.eval_checkpoint_path, "give a .ckpt file or its folder"
+    )
+
+
+def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None:
+    """Load a checkpoint file, or the newest one of a folder (or of its `ckpt_0`).
+
+    Raises:
+        InputError: it is missing or damaged, or was trained on other classes.
+    """
+    if path.is_dir():
+        inner = path / "ckpt_0"
+        checkpoint = load_training_checkpoint(inner if inner.is_dir() else path)
+        if checkpoint is None:
+            raise InputError(f"eval_checkpoint_path: there is no checkpoint in {path}")
+        source, params, trained = checkpoint.manifest, checkpoint.params, checkpoint.class_names
+    else:
+        source, params, trained = path, load_weights(path), ()
+        manifest = path.with_suffix(".json")
+        if manifest.exists():
+            trained = tuple(read_manifest(manifest)["class_names"])
+    if trained and trained != class_names:
+        raise InputError(
+            f"{source} was trained on {len(trained)} classes ({', '.join(trained[:3])}, …), the "
+            f"test set has {len(class_names)} ({', '.join(class_names[:3])}, …); name a test set "
+            "with the same classes in data.test"
+        )
+    load_into(net, params, str(source), FULL)
+
+
+def evaluate_sets(
+    config: Config, eval_step: Callable, sets: list[TestSet], folder: Path, note: str = ""
+) -> tuple[str, dict]:
+    """Detect on every test set, judge, draw; write it all below `folder`.
+
+    Returns:
+        The report as text and the figures of `metrics.json`.
+    """
+    texts, figures = [], {}
+    for one in sets:
+        rows = detect(
+            eval_step,
+            one.loader,
+            one.info.category_ids,
+            score_threshold=config.test.score_threshold,
+            nms_threshold=config.test.nms_threshold,
+            max_detections=config.test.detections_per_image,
+        )
+        place = folder / one.info.name if len(sets) > 1 else folder
+        detecteval.write_rows(place / "detections.json", rows)
+        evaluation = detecteval.evaluate_coco(
+            detecteval.dataset_ground_truth(one.info, one.records),
+            rows,
+            dataset=one.info.name,
+            class_names=one.info.class_names,
+            category_ids=one.info.category_ids,
+            base_classes=one.info.base_classes,
+            novel_classes=one.info.novel_classes,
+        )
+        texts.append(note + detecteval.report(evaluation))
+        figures[one.info.name] = evaluation.to_json()
+        if config.test.visualize_images:
+            render_detections(
+                one.records,
+                rows,
+                place / "pictures",
+                class_names=one.info.class_names,
+                category_ids=one.info.category_ids,
+                num_images=config.test.visualize_images,
+            )
+            texts.append(f"pictures of detections: {place / 'pictures'}")
+    write_json(folder / "metrics.json", figures)
+    texts.append(f"figures: {folder / 'metrics.json'}")
+    return "\n".join(texts), figures
+
+
+def make_eval_step(config: Config, net: DeFRCN) -> Callable:
+    """Compile inference as the configuration's input shapes want it."""
+    return build_eval_step(net, exact=config.input.input_shapes == "exact")

@@ -1,0 +1,85 @@
+"""From a test set to detections: the network on every image, then thresholds and NMS."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mindspore import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from src.dataset import EvalLoader
+from src.defrcn.rcnn import final_detections, to_image_frame
+from src.detection_rows import Row, detections_to_rows
+
+logger = logging.getLogger(__name__)
+
+
+def detect(
+    eval_step: Callable,
+    loader: EvalLoader,
+    category_ids: Sequence[int],
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+) -> list[Row]:
+    """Run the detector over a test set.
+
+    Args:
+        eval_step: compiled, see `network_define.build_eval_step`.
+        loader: the images, one a batch.
+        category_ids: the data set's id of each class index.
+        score_threshold: see `rcnn.final_detections`.
+        nms_threshold: likewise.
+        max_detections: likewise.
+
+    Returns:
+        COCO result rows, boxes in the image frame.
+    """
+    rows: list[Row] = []
+    first, count = 0.0, 0
+    started = time.monotonic()
+    progress = tqdm(loader, total=len(loader), unit="image", disable=not sys.stderr.isatty())
+    for batch in progress:
+        outputs = eval_step(
+            Tensor.from_numpy(batch.images), Tensor(batch.image_sizes), Tensor(batch.padded_size)
+        )
+        boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
+        boxes, scores, classes = final_detections(
+            boxes,
+            scores,
+            valid,
+            score_threshold=score_threshold,
+            nms_threshold=nms_threshold,
+            max_detections=max_detections,
+        )
+        boxes, whole = to_image_frame(boxes, batch.image_sizes[0], batch.original_sizes[0])
+        image_id = batch.image_ids[0]
+        rows += detections_to_rows(
+            image_id, boxes[whole], scores[whole], classes[whole], category_ids
+        )
+        count += 1
+        now = time.monotonic()
+        if count == 1:
+            first = now
+        elif count % max(1, len(loader) // 10) == 0:
+            logger.info("image %d/%d  %.2f images/s", count, len(loader), _rate(count, first, now))
+    total = time.monotonic() - started
+    rate = _rate(count, first, time.monotonic())
+    logger.info(
+        "%d images in %.1f s, %.2f images/s after the first, %d detections",
+        count,
+        total,
+        rate,
+        len(rows),
+    )
+    return rows
+
+
+def _rate(count: int, first: float, now: float) -> float:
+    """Images a second without the first one, which compiles."""
+    return float((count - 1) / max(now - first, 1e-9)) if count > 1 else float(np.nan)

@@ -1,0 +1,255 @@
+"""The training loop: one step after the other, logged, saved, resumable."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from src.batching import Batch
+from src.checkpoint import TrainingCheckpoint, save_checkpoint
+from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
+from src.lr_schedule import Schedule
+from src.model_utils.errors import InputError
+from src.sgd_optimizer import SGD
+
+logger = logging.getLogger(__name__)
+
+# Keeps the draws of anchors and proposals apart from those of the data.
+_NOISE_STREAM = 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Sizes of the random numbers that `DeFRCN.losses` takes.
+
+    Attributes:
+        anchors_per_cell: anchors at each cell of stride 16.
+        proposals: P, proposals an image.
+        dropout: (R, C) of the class layer's dropout; (1, 1) without.
+    """
+
+    anchors_per_cell: int
+    proposals: int
+    dropout: tuple[int, int]
+
+    def draw(self, seed: int, rank: int, step: int, batch: Batch) -> tuple[np.ndarray, ...]:
+        """The random numbers of one step; they depend on the arguments only."""
+        rng = np.random.default_rng([seed, _NOISE_STREAM, rank, step])
+        count, _, height, width = batch.images.shape
+        cells = math.ceil(height / 16) * math.ceil(width / 16)
+        slots = self.proposals + batch.gt_boxes.shape[1]
+        return (
+            rng.random((count, cells * self.anchors_per_cell), np.float32),
+            rng.random((count, slots), np.float32),
+            rng.random(self.dropout, np.float32),
+        )
+
+
+def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """The first six inputs of `DeFRCN.losses`."""
+    return (
+        Tensor.from_numpy(batch.images),
+        Tensor(batch.image_sizes),
+        Tensor(batch.padded_size),
+        Tensor(batch.gt_boxes),
+        Tensor(batch.gt_classes),
+        Tensor(batch.gt_valid),
+    )
+
+
+def step_in_epoch(step: int, batch_size: int, num_images: int) -> tuple[int, int]:
+    """Epoch and step within it after `step` steps: images seen over images, rounded up."""
+    epoch = max(1, math.ceil(step * batch_size / num_images))
+    before = (epoch - 1) * num_images // batch_size
+    return epoch, step - before
+
+
+class Trainer:
+    """Trains a detector from step `start` to the end of its schedule.
+
+    Args:
+        net: the detector.
+        optimizer: over its trainable parameters.
+        gradients_of: compiled, see `network_define.build_train_step`.
+        update: compiled, likewise.
+        schedule: steps and rates.
+        noise: see `Noise`.
+        seed: of the noise.
+        rank: number of this process.
+        world_size: processes in all.
+        num_images: training images of all ranks.
+        folder: checkpoints go to `folder/ckpt_{rank}`, losses to `folder/loss_{rank}.log`.
+        info: stored with every checkpoint, `class_names` included.
+        log_period: steps between lines.
+        save_period: steps between checkpoints.
+        keep_last: checkpoints that are kept.
+        evaluate: called with the step at every `eval_period`; None for never.
+        eval_period: steps between evaluations; 0 for none.
+    """
+
+    def __init__(
+        self,
+        net: DeFRCN,
+        optimizer: SGD,
+        gradients_of: Callable,
+        update: Callable,
+        schedule: Schedule,
+        noise: Noise,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        num_images: int,
+        folder: str | os.PathLike[str],
+        info: Mapping[str, Any],
+        log_period: int,
+        save_period: int,
+        keep_last: int,
+        evaluate: Callable[[int], None] | None = None,
+        eval_period: int = 0,
+    ) -> None:
+        self.net = net
+        self.optimizer = optimizer
+        self.gradients_of = gradients_of
+        self.update = update
+        self.schedule = schedule
+        self.noise = noise
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.num_images = num_images
+        self.folder = Path(folder)
+        self.info = dict(info)
+        self.log_period = log_period
+        self.save_period = save_period
+        self.keep_last = keep_last
+        self.evaluate = evaluate
+        self.eval_period = eval_period
+        self.step = 0
+        self.seconds_before = 0.0
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where this rank's checkpoints are."""
+        return self.folder / f"ckpt_{self.rank}"
+
+    def restore(self, checkpoint: TrainingCheckpoint) -> None:
+        """Continue after a checkpoint's last step.
+
+        Raises:
+            InputError: its optimizer state or seed does not belong to this run.
+        """
+        state = checkpoint.state
+        wanted = {p.name: p for p in self.optimizer.velocities}
+        given = {name for name in state if name.startswith("velocity.")}
+        if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
+            raise InputError(
+                f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
+                "with the configuration that the run was started with"
+            )
+        if int(state["seed"]) != self.seed or int(state["world_size"]) != self.world_size:
+            raise InputError(
+                f"{checkpoint.manifest}: was trained with seed {int(state['seed'])} on "
+                f"{int(state['world_size'])} cards; resume with the same"
+            )
+        for name, parameter in wanted.items():
+            parameter.set_data(Tensor(state[name]))
+        self.step = checkpoint.step
+        self.seconds_before = float(state["seconds"])
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        """Train; `batches` starts with the batch of the next step.
+
+        Raises:
+            InputError: a loss or gradient is not finite (nothing was updated by that step).
+        """
+        started = self._mark = time.monotonic()
+        self._data_seconds, self._marked_step = 0.0, self.step
+        first_step = self.step
+        while self.step < self.schedule.max_steps:
+            waiting = time.monotonic()
+            batch = next(batches)
+            self._data_seconds += time.monotonic() - waiting
+            lr = self.schedule.lr(self.step)
+            losses = self._one_step(batch, lr)
+            self.step += 1
+            elapsed = self.seconds_before + time.monotonic() - started
+            last = self.step == self.schedule.max_steps
+            if self.step % self.log_period == 0 or last or self.step == first_step + 1:
+                self._log(losses, lr, elapsed, len(batch.image_ids))
+            if self.step % self.save_period == 0 or last:
+                self._save(elapsed)
+            if self.evaluate and self.eval_period and self.step % self.eval_period == 0:
+                self.evaluate(self.step)
+
+    def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
+        noise = self.noise.draw(self.seed, self.rank, self.step, batch)
+        losses, square_norm, gradients = self.gradients_of(
+            *batch_tensors(batch), *(Tensor(array) for array in noise)
+        )
+        values = losses.asnumpy()
+        if not (np.isfinite(values).all() and np.isfinite(square_norm.asnumpy())):
+            named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, values))
+            raise InputError(
+                f"step {self.step + 1}: the loss or its gradient is not finite ({named}) for "
+                f"{', '.join(map(str, batch.file_names))}; the weights were not changed by it. "
+                "Lower solver.base_lr, lengthen solver.warmup_iters, or look at these images"
+            )
+        self.update(gradients, Tensor(lr, ms.float32))
+        return values
+
+    def _log(self, losses: np.ndarray, lr: float, elapsed: float, count: int) -> None:
+        now = time.monotonic()
+        steps = self.step - self._marked_step
+        per_step = (now - self._mark) / max(steps, 1)
+        remaining = self.schedule.max_steps - self.step
+        named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_NAMES, losses))
+        logger.info(
+            "step %d/%d  total %.4f  %s  lr %.6f  %.2f images/s  data %.3f s  eta %s  %.1f GB",
+            self.step,
+            self.schedule.max_steps,
+            float(losses.sum()),
+            named,
+            lr,
+            count * self.world_size / per_step,
+            self._data_seconds / max(steps, 1),
+            time.strftime("%H:%M:%S", time.gmtime(per_step * remaining))
+            if per_step * remaining < 86400
+            else f"{per_step * remaining / 86400:.1f} days",
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        )
+        epoch, step = step_in_epoch(self.step, count * self.world_size, self.num_images)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"loss_{self.rank}.log").open("a", encoding="utf-8") as handle:
+            handle.write(
+                f"{int(elapsed)} s | epoch: {epoch} step: {step} "
+                f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
+            )
+        self._mark, self._marked_step, self._data_seconds = now, self.step, 0.0
+
+    def _save(self, elapsed: float) -> None:
+        state = {p.name: p.asnumpy() for p in self.optimizer.velocities}
+        state["seed"] = np.array(self.seed)
+        state["world_size"] = np.array(self.world_size)
+        state["seconds"] = np.array(elapsed)
+        params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
+        path = save_checkpoint(
+            self.checkpoint_folder,
+            self.step,
+            params,
+            state,
+            self.info,
+            keep_last=self.keep_last,
+        )
+        logger.info("saved %s", path)

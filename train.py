@@ -1,0 +1,61 @@
+"""Train the detector: python train.py --config_path=FILE [--key=value ...]."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from src import assembly
+from src.checkpoint import load_training_checkpoint
+from src.lr_schedule import Schedule
+from src.model_utils.config import config_from_arguments, to_plain
+from src.model_utils.device_adapter import Runtime
+from src.util import run_main, set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the configuration, prepare the data, train, save, evaluate."""
+    config = config_from_arguments(argv, "Train DeFRCN.")
+    folder = Path(config.save_checkpoint_path)
+    set_up_logging(config.rank_id, folder / f"log_{config.rank_id}.txt")
+    runtime = Runtime.start(
+        config.device_target,
+        device_id=config.device_id,
+        rank=config.rank_id,
+        world_size=config.device_num if config.run_distribute else 1,
+    )
+    checkpoint_folder = folder / f"ckpt_{runtime.rank}"
+    resumed = load_training_checkpoint(checkpoint_folder) if config.resume else None
+    loader = assembly.open_training_data(config, start_batch=resumed.step if resumed else 0)
+    net = assembly.make_detector(config, loader.class_names)
+    schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
+    assembly.load_start(config, net, resumed)
+    test_sets = assembly.open_test_sets(config) if assembly.evaluates(config) else []
+
+    def evaluate(step: int) -> None:
+        text, _ = assembly.evaluate_sets(
+            config, assembly.make_eval_step(config, net), test_sets, folder / f"eval_{step}"
+        )
+        logger.info("after step %d:\n%s", step, text)
+
+    trainer = assembly.make_trainer(
+        config, net, schedule, runtime, loader, evaluate=evaluate if test_sets else None
+    )
+    if resumed:
+        trainer.restore(resumed)
+        logger.info("resumed after step %d of %s", resumed.step, resumed.manifest)
+    logger.info("configuration: %s", to_plain(config))
+    try:
+        trainer.run(loader)
+    finally:
+        loader.close()
+    if test_sets and config.test.eval_at_end:
+        evaluate(trainer.step)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
