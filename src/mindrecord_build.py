@@ -58,7 +58,7 @@ KINDS = {
     "rotated": "images turned by their EXIF orientation",
     "grey": "greyscale images, used as three equal channels",
 }
-ORDINARY = ("crowd", "border", "rotated", "grey")
+ORDINARY = ("crowd", "border", "no_objects", "rotated", "grey")
 
 
 @dataclass

@@ -292,3 +292,9 @@ def test_meta_tells_what_was_found(tmp_path, records):
     meta = json.loads((tmp_path / "m" / "meta.json").read_text())
     assert meta["class_names"] == list(NAMES) and meta["num_boxes"] == [1, 2, 3, 1, 2]
     assert set(meta["files"]) == {"data-0000.mindrecord", "data-0000.mindrecord.db"}
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_progress_bar(tmp_path, records, capsys, show):
+    build(records, tmp_path / "m", show_progress=show, num_workers=3)
+    assert ("5/5" in capsys.readouterr().err) == show
