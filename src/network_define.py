@@ -80,7 +80,8 @@ def build_detector(
             num_classes=num_classes,
             dropout_ratio=roi.dropout_ratio if roi.cls_dropout else 0.0,
             freeze_res5=roi.freeze_feat,
-            tiles=fast and roi.pooler_resolution in (7, 8),
+            even_bins=fast,
+            tiles=fast and roi.pooler_resolution in (7, 8) and backbone.norm == "FrozenBN",
         ),
         train_proposals=_proposals(model, rpn.pre_nms_topk_train, rpn.post_nms_topk_train),
         test_proposals=_proposals(model, rpn.pre_nms_topk_test, rpn.post_nms_topk_test),
@@ -243,9 +244,13 @@ def build_train_step(net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: boo
         squares = [(one * one).sum() for one in gradients]
         return losses, sum(squares), gradients
 
+    # Separate arguments: a tuple would be taken for a constant and compiled anew every time.
     @ms.jit(fullgraph=True)
-    def update(gradients: tuple, lr: Tensor) -> Tensor:
+    def update_with(lr: Tensor, *gradients: Tensor) -> Tensor:
         return optimizer(gradients, lr)
+
+    def update(gradients: tuple, lr: Tensor) -> Tensor:
+        return update_with(lr, *gradients)
 
     if exact:
         n = batch_size

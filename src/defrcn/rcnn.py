@@ -71,8 +71,9 @@ class Res5ROIHeads(nn.Cell):
         num_classes: K.
         dropout_ratio: see `BoxPredictor`.
         freeze_res5: do not train res5.
-        tiles: pool only the bins that res5 reads and run it on 4x4 tiles (Winograd); needs
-            a resolution of 7 or 8.
+        even_bins: pool only the bins that the stride of res5 reads.
+        tiles: run res5 on 4x4 maps as matrix products and Winograd tiles; needs even bins, a
+            resolution of 7 or 8 and a frozen norm.
     """
 
     def __init__(
@@ -87,16 +88,18 @@ class Res5ROIHeads(nn.Cell):
         num_classes: int,
         dropout_ratio: float,
         freeze_res5: bool,
+        even_bins: bool,
         tiles: bool,
     ) -> None:
         super().__init__()
-        if tiles and pooler_resolution not in (7, 8):
-            raise ValueError(f"tiles need a resolution of 7 or 8, not {pooler_resolution}")
+        if tiles and not (even_bins and pooler_resolution in (7, 8) and norm == "FrozenBN"):
+            raise ValueError("tiles need even bins, a resolution of 7 or 8 and FrozenBN")
         self.tiles = tiles
-        self.freeze_res5 = freeze_res5
-        self.pooler_resolution = pooler_resolution
-        self.pooler = ROIAlign(pooler_resolution, spatial_scale, max_size, 2 if tiles else 1)
-        self.res5 = make_stage(num_blocks, in_channels, 2 * in_channels, 2, norm)
+        step = 2 if even_bins else 1
+        self.pooler = ROIAlign(pooler_resolution, spatial_scale, max_size, step)
+        self.side = -(-pooler_resolution // step)
+        stride = 1 if even_bins else 2
+        self.res5 = make_stage(num_blocks, in_channels, 2 * in_channels, stride, norm)
         if freeze_res5:
             freeze(self.res5)
         self.box_predictor = BoxPredictor(2 * in_channels, num_classes, dropout_ratio)
@@ -108,8 +111,8 @@ class Res5ROIHeads(nn.Cell):
             for block in self.res5:
                 pooled = block.on_tiles(pooled)
             return ops.mean(pooled, 0)
-        side, rois, channels = self.pooler_resolution, pooled.shape[1], pooled.shape[2]
-        pooled = pooled.transpose(1, 2, 0).reshape(rois, channels, side, side)
+        rois, channels = pooled.shape[1], pooled.shape[2]
+        pooled = pooled.transpose(1, 2, 0).reshape(rois, channels, self.side, self.side)
         for block in self.res5:
             pooled = block(pooled)
         return ops.mean(pooled, (2, 3))

@@ -49,31 +49,34 @@ class GroupNorm(nn.Cell):
         super().__init__()
         if num_channels % GROUP_NORM_GROUPS:
             raise ValueError(f"{num_channels} channels are no multiple of {GROUP_NORM_GROUPS}")
-        self.eps = eps
-        self.num_channels = num_channels
+        self.normalise = ops.BatchNorm(is_training=True, epsilon=eps)
+        self.scale_and_shift = ops.BatchNorm(is_training=False, epsilon=1e-5)
+        self.zero = Tensor(np.zeros(num_channels, np.float32))
+        self.one = Tensor(np.full(num_channels, 1.0 - 1e-5, np.float32))
         self.weight = Parameter(Tensor(np.ones(num_channels, np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(num_channels, np.float32)), name="bias")
 
     def construct(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same."""
-        groups = features.reshape(features.shape[0], GROUP_NORM_GROUPS, -1)
-        mean = ops.mean(groups, 2, True)
-        centred = groups - mean
-        variance = ops.mean(centred * centred, 2, True)
-        normal = (centred / ops.sqrt(variance + self.eps)).reshape(features.shape)
-        return normal * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+        """(N, C, H, W) -> the same.
 
-    def on_positions(self, features: Tensor) -> Tensor:
-        """The same on (P, R, C): statistics over the P positions of each RoI."""
-        positions, rois, channels = features.shape
-        groups = features.reshape(
-            positions, rois, GROUP_NORM_GROUPS, channels // GROUP_NORM_GROUPS
-        )
-        mean = ops.mean(groups, (0, 3), True)
-        centred = groups - mean
-        variance = ops.mean(centred * centred, (0, 3), True)
-        normal = (centred / ops.sqrt(variance + self.eps)).reshape(features.shape)
-        return normal * self.weight + self.bias
+        Groups of a sample become channels of one sample for batch normalisation, whose kernel is
+        several times faster than the same in elementary operations. A second one, with fixed
+        statistics, scales and shifts each channel.
+        """
+        batch, channels, height, width = features.shape
+        count = batch * GROUP_NORM_GROUPS
+        groups = features.reshape(1, count, -1, width)
+        # Training mode overwrites the last two inputs with running statistics that nobody reads;
+        # their values occur nowhere else, so no other constant is merged with them.
+        normal = self.normalise(
+            groups,
+            ops.ones(count, ms.float32),
+            ops.zeros(count, ms.float32),
+            ops.full((count,), -3.0, dtype=ms.float32),
+            ops.full((count,), 3.0, dtype=ms.float32),
+        )[0]
+        normal = normal.reshape(batch, channels, height, width)
+        return self.scale_and_shift(normal, self.weight, self.bias, self.zero, self.one)[0]
 
 
 def make_norm(kind: str, num_channels: int) -> nn.Cell:
@@ -129,22 +132,16 @@ class ConvNorm(nn.Cell):
         return self.weight * scale.reshape(-1, 1, 1, 1), shift
 
     def pointwise(self, features: Tensor) -> Tensor:
-        """A 1x1 convolution as one matrix product on (P, R, C) -> (P, R, D)."""
+        """A 1x1 convolution with a frozen norm, (P, R, C) -> (P, R, D): one matrix product."""
         positions, rois, channels = features.shape
-        rows = features.reshape(-1, channels)
-        if self.foldable:
-            weight, shift = self.folded()
-            out = _times_transposed(rows, weight.reshape(-1, channels)) + shift
-            return out.reshape(positions, rois, -1)
-        out = _times_transposed(rows, self.weight.reshape(-1, channels))
-        return self.norm.on_positions(out.reshape(positions, rois, -1))
+        weight, shift = self.folded()
+        rows = _times_transposed(features.reshape(-1, channels), weight.reshape(-1, channels))
+        return (rows + shift).reshape(positions, rois, -1)
 
     def on_tile(self, features: Tensor) -> Tensor:
-        """A 3x3 convolution on a 4x4 map, (16, R, C) -> (16, R, D): one Winograd tile."""
-        if self.foldable:
-            weight, shift = self.folded()
-            return winograd_conv4x4(features, weight) + shift
-        return self.norm.on_positions(winograd_conv4x4(features, self.weight))
+        """A 3x3 convolution with a frozen norm on 4x4 maps, (16, R, C) -> (16, R, D)."""
+        weight, shift = self.folded()
+        return winograd_conv4x4(features, weight) + shift
 
     def pointwise_map(self, features: Tensor) -> Tensor:
         """A 1x1 convolution with a frozen norm on (N, H, W, C), stride already taken."""
@@ -246,13 +243,14 @@ def valid_mask(height: int, width: int, valid_height: Tensor, valid_width: Tenso
 def max_pool_after_relu(features: Tensor) -> Tensor:
     """3x3 max pooling, stride 2, padding 1, of values that are not negative.
 
-    A border of zeros and valid pooling are twice as fast on CPU as padding by the operator.
+    A border of zeros and valid pooling are twice as fast on CPU as padding by the operator, and
+    the primitive's gradient is two hundred times faster than that of `ops.max_pool2d`.
     """
     row = ops.zeros_like(features[:, :, :1, :])
     features = ops.concat((row, features, row), 2)
     column = ops.zeros_like(features[:, :, :, :1])
     features = ops.concat((column, features, column), 3)
-    return ops.max_pool2d(features, 3, 2)
+    return ops.MaxPool(3, 2, "valid")(features)
 
 
 class Stem(nn.Cell):
