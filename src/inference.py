@@ -5,22 +5,31 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from mindspore import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from src.dataset import EvalLoader
+from src.batching import Batch
 from src.defrcn.rcnn import final_detections, to_image_frame
 from src.detection_rows import Row, detections_to_rows
 
 logger = logging.getLogger(__name__)
 
 
+class Batches(Protocol):
+    """What can be counted and gone through: `dataset.EvalLoader`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
 def detect(
     eval_step: Callable,
-    loader: EvalLoader,
+    loader: Batches,
     category_ids: Sequence[int],
     *,
     score_threshold: float,

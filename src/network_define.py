@@ -174,7 +174,9 @@ def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:
     return Tensor(shape=list(shape), dtype=dtype)
 
 
-def build_train_step(net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: bool) -> Callable:
+def build_train_step(
+    net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: bool
+) -> tuple[Callable, Callable]:
     """Compile the forward and backward pass and the update, as two functions.
 
     Args:
@@ -184,9 +186,10 @@ def build_train_step(net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: boo
         exact: compile once for all image sizes; otherwise once for each fixed input shape.
 
     Returns:
-        `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives
-        (losses (4,) float32 in the order of `LOSS_NAMES`, the gradients' squared norm, gradients);
-        `update(gradients, lr)` applies them. Between the two the caller can refuse losses that are not finite.
+        `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives the losses (4,)
+        float32 in the order of `LOSS_NAMES`, the gradients' squared norm and the gradients;
+        `update(gradients, lr)` applies these. In between the caller can refuse losses that are
+        not finite.
     """
     net.set_train(True)
 

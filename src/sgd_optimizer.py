@@ -56,6 +56,7 @@ class SGD(nn.Cell):
         self.nesterov = nesterov
 
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
+        """Make one step; returns `lr`."""
         for i in range(len(self.decays)):
             weight, velocity = self.parameters[i], self.velocities[i]
             gradient = gradients[i]

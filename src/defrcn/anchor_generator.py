@@ -60,6 +60,7 @@ class AnchorGenerator(nn.Cell):
         self.offset = offset
 
     def construct(self, height: int, width: int) -> Tensor:
+        """See the class."""
         columns = (ops.arange(width).astype(ms.float32) + self.offset) * self.stride
         rows = (ops.arange(height).astype(ms.float32) + self.offset) * self.stride
         rows, columns = ops.meshgrid(rows, columns, indexing="ij")

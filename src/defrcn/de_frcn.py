@@ -101,6 +101,7 @@ class DeFRCN(nn.Cell):
     def construct(
         self, images: Tensor, image_sizes: Tensor, padded_size: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
         features = self.backbone(images, padded_size)
         rpn_features, valid_size, anchor_valid = self.rpn_inputs(features, padded_size)
         logits, deltas = self.proposal_generator(rpn_features)
@@ -199,14 +200,14 @@ class DeFRCN(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals of every image without gradient: (N, P, 4), (N, P), (N, P) bool."""
         logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
-        boxes, scores, valid = (), (), ()
-        for i in range(image_sizes.shape[0]):
-            picked = generator(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
-            boxes = boxes + (picked[0],)
-            scores = scores + (picked[1],)
-            valid = valid + (picked[2].astype(ms.int32),)
-        valid = ops.stop_gradient(ops.stack(valid)) > 0
-        return ops.stop_gradient(ops.stack(boxes)), ops.stop_gradient(ops.stack(scores)), valid
+        picked = [
+            generator(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
+            for i in range(image_sizes.shape[0])
+        ]
+        boxes = ops.stop_gradient(ops.stack([one[0] for one in picked]))
+        scores = ops.stop_gradient(ops.stack([one[1] for one in picked]))
+        valid = ops.stop_gradient(ops.stack([one[2].astype(ms.int32) for one in picked])) > 0
+        return boxes, scores, valid
 
     def sample_rois(
         self,
@@ -218,9 +219,8 @@ class DeFRCN(nn.Cell):
         noise: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`roi_targets` of every image: (N, S, 4), (N, S), (N, S) bool, (N, S, 4)."""
-        columns = ((), (), (), ())
-        for i in range(proposals.shape[0]):
-            boxes, classes, used, target = roi_targets(
+        picked = [
+            roi_targets(
                 proposals[i],
                 valid[i],
                 gt_boxes[i],
@@ -233,15 +233,13 @@ class DeFRCN(nn.Cell):
                 num_classes=self.num_classes,
                 append_gt=self.roi_append_gt,
             )
-            columns = (
-                columns[0] + (boxes,),
-                columns[1] + (classes,),
-                columns[2] + (used.astype(ms.int32),),
-                columns[3] + (target,),
-            )
-        boxes, classes = ops.stack(columns[0]), ops.stack(columns[1])
-        used, target = ops.stack(columns[2]) > 0, ops.stack(columns[3])
-        return ops.stop_gradient(boxes), classes, used, ops.stop_gradient(target)
+            for i in range(proposals.shape[0])
+        ]
+        boxes = ops.stop_gradient(ops.stack([one[0] for one in picked]))
+        classes = ops.stack([one[1] for one in picked])
+        used = ops.stack([one[2].astype(ms.int32) for one in picked]) > 0
+        target = ops.stop_gradient(ops.stack([one[3] for one in picked]))
+        return boxes, classes, used, target
 
     def decode(
         self, proposals: Tensor, logits: Tensor, deltas: Tensor, image_sizes: Tensor
@@ -251,7 +249,5 @@ class DeFRCN(nn.Cell):
         scores = ops.softmax(logits, 1).reshape(batch, count, -1)
         deltas = deltas.reshape(batch, count, -1, 4)
         boxes = box_ops.decode_boxes(deltas, proposals[:, :, None, :], self.roi_box_weights)
-        clipped = ()
-        for i in range(batch):
-            clipped = clipped + (box_ops.clip_boxes(boxes[i], image_sizes[i]),)
+        clipped = [box_ops.clip_boxes(boxes[i], image_sizes[i]) for i in range(batch)]
         return ops.stack(clipped), scores

@@ -42,6 +42,7 @@ class AffineLayer(nn.Cell):
         self.bias = Parameter(Tensor(np.zeros(shape, np.float32)), name="bias")
 
     def construct(self, features: Tensor, channels_last: bool = False) -> Tensor:
+        """See the class."""
         if channels_last:
             return features * self.weight.reshape(-1) + self.bias.reshape(-1)
         return features * self.weight + self.bias

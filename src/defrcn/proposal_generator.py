@@ -59,6 +59,7 @@ class ProposalGenerator(nn.Cell):
         anchor_valid: Tensor,
         image_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
         logits = ops.where(anchor_valid, logits, ops.zeros_like(logits) + LOWEST_SCORE)
         scores, order = ops.sort(logits, 0, True)
         # A slice, not topk: it may be longer than the number of anchors.

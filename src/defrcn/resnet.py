@@ -319,6 +319,7 @@ class ResNetC4(nn.Cell):
                 freeze(part)
 
     def construct(self, images: Tensor, padded_size: Tensor) -> Tensor:
+        """See the class."""
         return self.stages(images, padded_size)[-1]
 
     def stages(self, images: Tensor, padded_size: Tensor) -> tuple[Tensor, ...]:
@@ -358,9 +359,9 @@ class ResNetC4(nn.Cell):
             return None, None, None, None
         height, width = half(images.shape[2]), half(images.shape[3])
         valid_height, valid_width = half(padded_size[0]), half(padded_size[1])
-        masks = ()
+        masks = []
         for _ in range(4):
-            masks = masks + (valid_mask(height, width, valid_height, valid_width),)
+            masks.append(valid_mask(height, width, valid_height, valid_width))
             height, width = half(height), half(width)
             valid_height, valid_width = half(valid_height), half(valid_width)
-        return masks
+        return tuple(masks)

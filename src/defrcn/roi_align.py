@@ -87,9 +87,9 @@ class ROIAlign(nn.Cell):
         self.max_samples = math.ceil(max_size * spatial_scale / num_bins) + 1
 
     def construct(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
-        pooled = ()
-        for i in range(boxes.shape[0]):
-            pooled = pooled + (self._pool(features[i], boxes[i], valid_size),)
+        """See the class."""
+        count = boxes.shape[0]
+        pooled = [self._pool(features[i], boxes[i], valid_size) for i in range(count)]
         if len(pooled) == 1:
             return pooled[0]
         return ops.concat(pooled, 1)

@@ -49,6 +49,7 @@ class RPNHead(nn.Cell):
         self.anchor_deltas = ConvBias(num_channels, 4 * num_cell_anchors, 1)
 
     def construct(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
         batch, _, _, channels = features.shape
         if self.winograd:
             hidden = winograd_conv3x3(features, self.conv.weight) + self.conv.bias
@@ -215,7 +216,7 @@ class RPN(nn.Cell):
             noise: (N, A) float32 in [0, 1).
         """
         batch = gt_boxes.shape[0]
-        loss_cls, loss_box = (), ()
+        loss_cls, loss_box = 0.0, 0.0
         for i in range(batch):
             index, positive, valid, target = rpn_targets(
                 anchors,
@@ -243,7 +244,7 @@ class RPN(nn.Cell):
                 box_weights=self.box_weights,
                 smooth_l1_beta=self.smooth_l1_beta,
             )
-            loss_cls, loss_box = loss_cls + (cls,), loss_box + (box,)
+            loss_cls, loss_box = loss_cls + cls, loss_box + box
         share = 1.0 / (self.num_samples * batch)
-        cls, box = sum(loss_cls) * share, sum(loss_box) * share
+        cls, box = loss_cls * share, loss_box * share
         return cls * self.loss_weights[0], box * self.loss_weights[1]
