@@ -278,6 +278,7 @@ def make_trainer(
         keep_last=config.checkpoint.keep_last,
         evaluate=evaluate,
         eval_period=config.test.eval_period,
+        idle_wait=runtime.target == "CPU",
     )
 
 
@@ -331,6 +332,7 @@ def evaluate_sets(
             score_threshold=config.test.score_threshold,
             nms_threshold=config.test.nms_threshold,
             max_detections=config.test.detections_per_image,
+            idle_wait=config.device_target == "CPU",
         )
         place = folder / one.info.name if len(sets) > 1 else folder
         detecteval.write_rows(place / "detections.json", rows)

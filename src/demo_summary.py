@@ -2,8 +2,8 @@
 
     python -m src.demo_summary --output DIR --data_seconds 20 --train_seconds 300 ...
 
-Reads what the run left in DIR: the data set's manifest, `checkpoints/**/loss_0.log`, and
-`results/metrics.json`. Prints nothing that is not in the JSON file.
+Reads what the run left in DIR: the data set's manifest, the logs of training and evaluation, and
+`results/metrics.json`. The JSON file holds every figure of these, and all that is printed here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,22 @@ from src.util import run_main, write_json
 
 STEPS = ("data", "train", "eval")
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_LOSS_LINE = re.compile(
-    r"(?P<seconds>\d+) s \| epoch: (?P<epoch>\d+) step: (?P<step>\d+) "
-    r"total_loss: (?P<total_loss>\S+)\s+lr: (?P<lr>\S+)"
+_TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
+_EVAL_LINE = re.compile(
+    r"(?P<images>\d+) images in (?P<seconds>[\d.]+) s, (?P<images_per_second>[\d.]+) images/s"
 )
+
+
+def read_text(path: Path) -> str:
+    """Read a text file that the run should have left.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the demo again.") from error
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
@@ -36,20 +48,32 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         InputError: if it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(read_text(path))
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read ({error}); run the demo again.") from error
 
 
-def read_losses(folder: Path) -> list[dict[str, float]]:
-    """Return the lines of the run's `loss_0.log` files as numbers, oldest first."""
+def read_training(log: Path) -> list[dict[str, float]]:
+    """Return the lines of the training's log as numbers: losses, rate, speed, memory."""
     rows = []
-    for path in sorted(folder.rglob("loss_0.log")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            found = _LOSS_LINE.match(line)
-            if found:
-                rows.append({name: float(text) for name, text in found.groupdict().items()})
+    for found in _TRAIN_LINE.finditer(read_text(log)):
+        row = {"step": float(found["step"]), "of": float(found["of"])}
+        for name, text in re.findall(r"([a-z_]+) ([\d.]+)(?=\s|$)", found["rest"]):
+            row[name] = float(text)
+        for name, unit in (("images_per_second", "images/s"), ("gigabytes", "GB")):
+            number = re.search(rf"([\d.]+) {unit}", found["rest"])
+            if number:
+                row[name] = float(number[1])
+        rows.append(row)
     return rows
+
+
+def read_inference(log: Path) -> list[dict[str, float]]:
+    """Return number of images, seconds and speed of each test set from the evaluation's log."""
+    return [
+        {name: float(text) for name, text in found.groupdict().items()}
+        for found in _EVAL_LINE.finditer(read_text(log))
+    ]
 
 
 def evaluations(metrics: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,7 +93,8 @@ def summarize(output: Path, seconds: dict[str, int]) -> dict[str, Any]:
     return {
         "data": read_json(output / "data" / "shapes" / "manifest.json")["settings"],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "training": read_losses(output / "checkpoints"),
+        "training": read_training(output / "train.log"),
+        "inference": read_inference(output / "eval.log"),
         "evaluation": evaluations(read_json(results / "metrics.json")),
         "pictures": {
             "preview": str(output / "data" / "shapes" / "preview.png"),
@@ -92,7 +117,7 @@ def report(summary: dict[str, Any]) -> str:
         )
     if summary["training"]:
         last = summary["training"][-1]
-        lines.append(f"last logged loss: {last['total_loss']:.5f}")
+        lines.append(f"loss at step {last['step']:.0f}: {last['total']:.4f}")
     times = ", ".join(f"{name} {seconds} s" for name, seconds in summary["seconds"].items())
     lines.append(f"time: {times}")
     lines.append(f"the pictures:   {summary['pictures']['preview']}")

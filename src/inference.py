@@ -15,6 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from src.batching import Batch
 from src.defrcn.rcnn import final_detections, to_image_frame
 from src.detection_rows import Row, detections_to_rows
+from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def detect(
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
+    idle_wait: bool = False,
 ) -> list[Row]:
     """Run the detector over a test set.
 
@@ -45,6 +47,7 @@ def detect(
         score_threshold: see `rcnn.final_detections`.
         nms_threshold: likewise.
         max_detections: likewise.
+        idle_wait: see `util.idle_thread`, for the CPU.
 
     Returns:
         COCO result rows, boxes in the image frame.
@@ -54,10 +57,14 @@ def detect(
     started = time.monotonic()
     progress = tqdm(loader, total=len(loader), unit="image", disable=not sys.stderr.isatty())
     for batch in progress:
-        outputs = eval_step(
-            Tensor.from_numpy(batch.images), Tensor(batch.image_sizes), Tensor(batch.padded_size)
-        )
-        boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
+        # The first image compiles, which is this thread's own work.
+        with idle_thread(idle_wait and count > 0):
+            outputs = eval_step(
+                Tensor.from_numpy(batch.images),
+                Tensor(batch.image_sizes),
+                Tensor(batch.padded_size),
+            )
+            boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
         boxes, scores, classes = final_detections(
             boxes,
             scores,

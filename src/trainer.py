@@ -22,6 +22,7 @@ from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD
+from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class Trainer:
         keep_last: checkpoints that are kept.
         evaluate: called with the step at every `eval_period`; None for never.
         eval_period: steps between evaluations; 0 for none.
+        idle_wait: see `util.idle_thread`, for the CPU.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Trainer:
         keep_last: int,
         evaluate: Callable[[int], None] | None = None,
         eval_period: int = 0,
+        idle_wait: bool = False,
     ) -> None:
         self.net = net
         self.optimizer = optimizer
@@ -136,6 +139,7 @@ class Trainer:
         self.keep_last = keep_last
         self.evaluate = evaluate
         self.eval_period = eval_period
+        self.idle_wait = idle_wait
         self.step = 0
         self.seconds_before = 0.0
 
@@ -182,7 +186,9 @@ class Trainer:
             batch = next(batches)
             self._data_seconds += time.monotonic() - waiting
             lr = self.schedule.lr(self.step)
-            losses = self._one_step(batch, lr)
+            # The first step compiles, which is this thread's own work.
+            with idle_thread(self.idle_wait and self.step > first_step):
+                losses = self._one_step(batch, lr)
             self.step += 1
             elapsed = self.seconds_before + time.monotonic() - started
             last = self.step == self.schedule.max_steps

@@ -47,8 +47,8 @@ class Backbone(Section):
     """ResNet up to res4, and res5 in the second stage."""
 
     depth: Literal[26, 50, 101, 152] = Field(default=101, description="layers: 26, 50, 101, 152")
-    norm: Literal["FrozenBN", "GN", "BN"] = Field(
-        default="FrozenBN", description="FrozenBN with pre-trained weights; GN or BN from scratch"
+    norm: Literal["FrozenBN", "GN"] = Field(
+        default="FrozenBN", description="FrozenBN with pre-trained weights; GN from scratch"
     )
     freeze_at: int = Field(
         default=3, ge=0, le=5, description="0 none, 1 stem, 2 res2 ... 5 all frozen"
@@ -56,9 +56,6 @@ class Backbone(Section):
     stem_out_channels: Count = Field(default=64, description="channels after the stem")
     res2_out_channels: Count = Field(
         default=256, description="channels after res2; doubled per stage"
-    )
-    stride_in_1x1: bool = Field(
-        default=True, description="stride in the first 1x1 (MSRA), or the 3x3"
     )
 
 
@@ -121,7 +118,6 @@ class ROIHeads(Section):
     )
     iou_threshold: Fraction = Field(default=0.5, description="from here a proposal is foreground")
     pooler_resolution: Count = Field(default=7, description="cells a side of a pooled proposal")
-    sampling_ratio: CountOrZero = Field(default=0, description="samples a cell and axis; 0 adapts")
     bbox_reg_weights: Weights = Field(
         default=(10.0, 10.0, 5.0, 5.0), description="of dx, dy, dw, dh"
     )
