@@ -58,14 +58,15 @@ flags=(
 )
 
 say "[3/5] training"
-rm -rf "$output/checkpoints" "$output/results" "$output/summary.json"
+rm -rf "$output/checkpoints" "$output/results" "$output"/{train,eval}.log "$output/summary.json"
 started=$SECONDS
-"$VENV_PYTHON" train.py "${flags[@]}" --test.eval_at_end=false
+"$VENV_PYTHON" train.py "${flags[@]}" --test.eval_at_end=false | tee "$output/train.log"
 train_seconds=$((SECONDS - started))
 
 say "[4/5] evaluation on held-out pictures"
 started=$SECONDS
-"$VENV_PYTHON" eval.py "${flags[@]}" "--eval_checkpoint_path=$output/checkpoints/ckpt_0"
+"$VENV_PYTHON" eval.py "${flags[@]}" "--eval_checkpoint_path=$output/checkpoints/ckpt_0" |
+  tee "$output/eval.log"
 eval_seconds=$((SECONDS - started))
 
 say "[5/5] results"

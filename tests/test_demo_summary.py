@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from src.demo_summary import main, read_losses
+from src.demo_summary import main, read_inference, read_training
 from src.model_utils.errors import InputError
 
 EVALUATION = {
@@ -34,12 +34,16 @@ def finished(tmp_path):
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(content))
     (tmp_path / "results" / "pictures.png").touch()
-    log = tmp_path / "checkpoints" / "loss_0.log"
-    log.parent.mkdir()
-    log.write_text(
-        "12 s | epoch: 1 step: 50 total_loss: 2.25000  lr: 0.010000\n"
-        "not a line of figures\n"
-        "24 s | epoch: 2 step: 10 total_loss: 0.75000  lr: 0.020000\n"
+    (tmp_path / "train.log").write_text(
+        "12:00:00 INFO 4 images a step; the schedule is used as it stands\n"
+        "12:00:10 INFO step 50/100  total 2.2500  loss_rpn_cls 0.2500  loss_cls 2.0000  "
+        "lr 0.010000  0.98 images/s  data 0.001 s  eta 00:10:54  3.5 GB\n"
+        "12:00:20 INFO step 100/100  total 0.7500  loss_rpn_cls 0.2500  loss_cls 0.5000  "
+        "lr 0.000020  1.98 images/s  data 0.000 s  eta 00:00:00  3.6 GB\n"
+    )
+    (tmp_path / "eval.log").write_text(
+        "12:01:00 INFO image 10/96  7.21 images/s\n"
+        "12:01:00 INFO 96 images in 12.5 s, 8.21 images/s after the first, 800 detections\n"
     )
     return tmp_path
 
@@ -59,7 +63,7 @@ def test_every_printed_figure_is_in_the_file(finished, capsys):
     stored = numbers(summary)
     printed = capsys.readouterr().out.replace(str(finished), "").replace("shapes_test_base", "")
     figures = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", printed)
-    assert {"96", "83.5", "60.0", "0.75000", "300", "335"} <= set(figures)
+    assert {"96", "83.5", "60.0", "0.7500", "300", "335"} <= set(figures)
     for figure in figures:
         decimals = len(figure.partition(".")[2])
         in_list = figure == "1"  # the number of drawn pictures is the length of their list
@@ -78,10 +82,23 @@ def test_several_test_sets(finished, capsys):
     assert "shapes_test_novel, 96 held-out pictures" in capsys.readouterr().out
 
 
-def test_losses_are_read_as_numbers(finished):
-    rows = read_losses(finished / "checkpoints")
-    assert rows[0] == {"seconds": 12, "epoch": 1, "step": 50, "total_loss": 2.25, "lr": 0.01}
+def test_logs_are_read_as_numbers(finished):
+    rows = read_training(finished / "train.log")
     assert len(rows) == 2
+    assert rows[0] == {
+        "step": 50,
+        "of": 100,
+        "total": 2.25,
+        "loss_rpn_cls": 0.25,
+        "loss_cls": 2.0,
+        "lr": 0.01,
+        "data": 0.001,
+        "images_per_second": 0.98,
+        "gigabytes": 3.5,
+    }
+    assert read_inference(finished / "eval.log") == [
+        {"images": 96, "seconds": 12.5, "images_per_second": 8.21}
+    ]
 
 
 def test_a_missing_result_is_named(finished):
