@@ -127,5 +127,7 @@ def label_anchors(
 ) -> tuple[Tensor, Tensor]:
     """Labels (A,) int32 before sampling, and the matched ground truth's slot (A,) int32."""
     iou = box_ops.pairwise_iou(gt_boxes, anchors)
+    # An anchor over padding must not be the best that a ground truth reaches.
+    iou = ops.where(anchor_valid[None, :], iou, -ops.ones_like(iou))
     matched, labels = match(iou, gt_valid, iou_thresholds[0], iou_thresholds[1], True)
     return ops.where(anchor_valid, labels, ops.zeros_like(labels) - 1), matched

@@ -1,50 +1,78 @@
-"""The official network with regenerated weights, and the two test images as a batch."""
+"""The official networks with regenerated weights, the test images, and what lies inside a pass.
+
+`kind` is the training that vectors belong to: `base` now. Another one is a line in `CONFIGS` and
+one in `WEIGHTS`, and its name in the tests' lists of kinds.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn, ops
 
+from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
-from src.model_utils.config import load_config
-from src.network_define import build_detector
+from src.model_utils.config import Config, load_config
+from src.network_define import build_detector, build_eval_step, build_optimizer, build_train_step
+from src.sgd_optimizer import SGD
 from tests.golden import golden
 
-CONFIG = str(golden.HERE.parents[1] / "configs" / "coco" / "defrcn_det_r101_base.yaml")
-# The settings with which topics 09 and 10 were made: nothing is left to chance. The official
-# run allowed 1024 samples of the second stage, 256 of them foreground, and had fewer of both
-# (256 proposals and the ground truth); 272 slots hold them all and save three quarters of the work.
-TRAIN_OVERRIDES = (
-    "--model.rpn.batch_size_per_image=2560",
-    "--model.roi_heads.batch_size_per_image=272",
-    "--model.roi_heads.positive_fraction=1.0",
-    "--model.rpn.post_nms_topk_train=256",
-)
+PROJECT = golden.HERE.parents[1]
+CONFIGS = {"base": "configs/coco/defrcn_det_r101_base.yaml"}
+WEIGHTS = {"base": "base"}
+FORMULATIONS = ("fast", "plain")
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 
 
-@functools.cache
-def detector(kind: str = "base", fast: bool = True, training: bool = False) -> DeFRCN:
-    """Build the detector of `kind` with the golden weights; cached, so do not train it."""
-    return new_detector(kind, fast, training)
+def config(kind: str, overrides: tuple[str, ...] = ()) -> Config:
+    """The project's own configuration of a kind of training."""
+    return load_config(str(PROJECT / CONFIGS[kind]), overrides)
 
 
-def new_detector(kind: str, fast: bool, training: bool) -> DeFRCN:
-    config = load_config(CONFIG, TRAIN_OVERRIDES if training else ())
-    state = golden.state_dict(kind)
-    num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
+def weights_of(kind: str) -> dict[str, np.ndarray]:
+    return golden.state_dict(WEIGHTS[kind])
+
+
+def train_overrides(kind: str) -> tuple[str, ...]:
+    """The settings with which topics 09 and 10 were made: nothing is left to chance.
+
+    The official run allowed more samples of the second stage, a quarter of them foreground, than
+    there were proposals and ground-truth boxes. As many slots as there are boxes give the same
+    and save three quarters of the work.
+    """
+    official = golden.record(f"09_train_{kind}")["config_overrides"]
+    proposals = official["MODEL.RPN.POST_NMS_TOPK_TRAIN"]
+    slots = proposals + ground_truth(kind)[0].shape[1]
+    assert slots <= official["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"]
+    return (
+        f"--model.rpn.batch_size_per_image={official['MODEL.RPN.BATCH_SIZE_PER_IMAGE']}",
+        f"--model.rpn.post_nms_topk_train={proposals}",
+        f"--model.roi_heads.batch_size_per_image={slots}",
+        "--model.roi_heads.positive_fraction=1.0",
+        f"--model.roi_heads.cls_dropout={str(official['MODEL.ROI_HEADS.CLS_DROPOUT']).lower()}",
+    )
+
+
+def new_detector(settings: Config, kind: str, formulation: str) -> DeFRCN:
+    """Build a detector with the golden weights of `kind`."""
+    state = weights_of(kind)
     net = build_detector(
-        config.model, num_classes=num_classes, max_size=1333, masked=False, fast=fast
+        settings.model,
+        num_classes=len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
+        max_size=max(settings.input.max_size_train, settings.input.max_size_test),
+        masked=False,
+        fast=formulation == "fast",
     )
     load(net, state)
-    net.set_train(training)
     return net
 
 
-def load(net: DeFRCN, state: dict[str, np.ndarray]) -> None:
+def load(net: nn.Cell, state: dict[str, np.ndarray]) -> None:
+    """Set every parameter; names and shapes must be exactly those of `state`."""
     parameters = {p.name: p for p in net.get_parameters()}
     assert parameters.keys() == state.keys()
     for name, value in state.items():
@@ -52,10 +80,60 @@ def load(net: DeFRCN, state: dict[str, np.ndarray]) -> None:
         parameters[name].set_data(Tensor(value))
 
 
+@dataclass(frozen=True)
+class TrainStep:
+    """A detector with its compiled training step."""
+
+    settings: Config
+    net: DeFRCN
+    optimizer: SGD
+    gradients_of: Callable
+    update: Callable
+    start: dict[str, np.ndarray]
+
+    def reset(self) -> None:
+        """Back to the golden weights, optimizer at rest."""
+        load(self.net, self.start)
+        for velocity in self.optimizer.velocities:
+            velocity.set_data(Tensor(np.zeros(velocity.shape, np.float32)))
+
+
+@functools.cache
+def train_step(kind: str, formulation: str) -> TrainStep:
+    """The training step in the mode that training uses: compiled once for all image sizes."""
+    settings = config(kind, train_overrides(kind))
+    net = new_detector(settings, kind, formulation)
+    solver = settings.solver
+    optimizer = build_optimizer(
+        net,
+        momentum=solver.momentum,
+        nesterov=solver.nesterov,
+        weight_decay=solver.weight_decay,
+        weight_decay_bias=solver.weight_decay_bias,
+        weight_decay_norm=solver.weight_decay_norm,
+    )
+    gradients_of, update = build_train_step(net, optimizer, batch_size=2, exact=True)
+    return TrainStep(settings, net, optimizer, gradients_of, update, weights_of(kind))
+
+
+@functools.cache
+def eval_step(kind: str, formulation: str) -> tuple[DeFRCN, Callable]:
+    """A detector in official test settings and its compiled inference."""
+    net = new_detector(config(kind), kind, formulation)
+    return net, build_eval_step(net, exact=True)
+
+
 def image(i: int) -> np.ndarray:
     """Test image i, normalised, (3, H, W)."""
     pixels = golden.arrays("00_inputs")[f"image{i}"].astype(np.float32)
     return np.ascontiguousarray((pixels - MEAN).transpose(2, 0, 1))
+
+
+def alone(i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Test image i as a batch: (1, 3, H, W), sizes (1, 2), padded size (2,)."""
+    one = image(i)
+    size = np.array(one.shape[1:])
+    return one[None], size[None].astype(np.float32), size.astype(np.int32)
 
 
 def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,36 +147,125 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return batch, sizes, np.array([height, width], np.int32)
 
 
-def ground_truth(kind: str = "base") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+INPUTS = {"pair": pair, "alone0": lambda: alone(0), "alone1": lambda: alone(1)}
+
+
+def ground_truth(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes (2, G, 4), classes (2, G) and valid (2, G) of the pair."""
     inputs = golden.arrays("00_inputs")
-    boxes = [inputs[f"gt_boxes_{kind}{i}"] for i in range(2)]
-    slots = max(map(len, boxes))
-    out = np.zeros((2, slots, 4), np.float32), np.zeros((2, slots), np.int32)
+    given = [inputs[f"gt_boxes_{kind}{i}"] for i in range(2)]
+    slots = max(1, *map(len, given))
+    boxes, classes = np.zeros((2, slots, 4), np.float32), np.zeros((2, slots), np.int32)
     valid = np.zeros((2, slots), bool)
-    for i in range(2):
-        out[0][i, : len(boxes[i])] = boxes[i]
-        out[1][i, : len(boxes[i])] = inputs[f"gt_classes_{kind}{i}"]
-        valid[i, : len(boxes[i])] = True
-    return out[0], out[1], valid
+    for i, own in enumerate(given):
+        boxes[i, : len(own)] = own
+        classes[i, : len(own)] = inputs[f"gt_classes_{kind}{i}"]
+        valid[i, : len(own)] = True
+    return boxes, classes, valid
 
 
-def train_inputs(kind: str = "base", without_boxes: bool = False) -> tuple[Tensor, ...]:
-    """The inputs of `DeFRCN.losses` for the pair, with any noise."""
+def train_inputs(kind: str, without_boxes: tuple[int, ...] = ()) -> tuple[Tensor, ...]:
+    """The inputs of `DeFRCN.losses` for the pair, with noise that must not matter.
+
+    Args:
+        kind: see above.
+        without_boxes: images whose ground truth is left out.
+    """
     images, sizes, padded = pair()
     boxes, classes, valid = ground_truth(kind)
-    if without_boxes:
-        valid[1] = False
+    valid[list(without_boxes)] = False
+    settings = config(kind, train_overrides(kind)).model
+    anchors = len(settings.anchors.sizes) * len(settings.anchors.aspect_ratios)
     cells = -(-images.shape[2] // 16) * -(-images.shape[3] // 16)
+    slots = settings.rpn.post_nms_topk_train + boxes.shape[1]
     rng = np.random.default_rng(0)
-    arrays = (images, sizes, padded, boxes, classes, valid)
     noise = (
-        rng.random((2, cells * 15), np.float32),
-        rng.random((2, 256 + boxes.shape[1]), np.float32),
+        rng.random((2, cells * anchors), np.float32),
+        rng.random((2, slots), np.float32),
         np.zeros((1, 1), np.float32),
     )
-    return tuple(Tensor(array) for array in arrays + noise)
+    return tuple(map(Tensor, (images, sizes, padded, boxes, classes, valid, *noise)))
 
 
-def numpy(*tensors: ms.Tensor) -> list[np.ndarray]:
-    return [tensor.asnumpy() for tensor in tensors]
+def first_stage(net: DeFRCN, generator: nn.Cell, inputs: tuple[Tensor, ...]) -> dict:
+    """Backbone, RPN and proposals of (images, image_sizes, padded_size), eagerly."""
+    images, image_sizes, padded_size = inputs
+    features = net.backbone(images, padded_size)
+    rpn_features, valid_size, anchor_valid = net.rpn_inputs(features, padded_size)
+    logits, deltas = net.proposal_generator(rpn_features)
+    anchors = net.proposal_generator.anchors(features.shape[1], features.shape[2])
+    proposals, scores, valid = net.propose(
+        generator, logits, deltas, anchors, anchor_valid, image_sizes
+    )
+    return {
+        "features": features,
+        "rcnn_features": net.rcnn_features(features),
+        "valid_size": valid_size,
+        "anchors": anchors,
+        "anchor_valid": anchor_valid,
+        "logits": logits,
+        "deltas": deltas,
+        "proposals": proposals,
+        "scores": scores,
+        "valid": valid,
+    }
+
+
+def anchor_labels(net: DeFRCN, stage: dict, boxes: Tensor, valid: Tensor) -> np.ndarray:
+    """Labels of all anchors of one image."""
+    thresholds = net.proposal_generator.iou_thresholds
+    labels, _ = label_anchors(stage["anchors"], stage["anchor_valid"], boxes, valid, thresholds)
+    return labels.asnumpy()
+
+
+def res5_maps(net: DeFRCN, stage: dict, boxes: list[np.ndarray]) -> np.ndarray:
+    """Res5 before its mean, (R, C, side, side): rows are the boxes of image 0, then of image 1.
+
+    Images may have different numbers of boxes: each is pooled by itself.
+    """
+    heads = net.roi_heads
+    maps = []
+    for i, own in enumerate(boxes):
+        pooled = heads.pooler(
+            stage["rcnn_features"][i : i + 1], Tensor(own[None]), stage["valid_size"]
+        )
+        side, count = heads.side, len(own)
+        if heads.tiles:
+            for block in heads.res5:
+                pooled = block.on_tiles(pooled)
+            pooled = pooled.transpose(1, 2, 0).reshape(count, -1, side, side)
+        else:
+            pooled = pooled.transpose(1, 2, 0).reshape(count, -1, side, side)
+            for block in heads.res5:
+                pooled = block(pooled)
+        maps.append(pooled.asnumpy())
+    return np.concatenate(maps)
+
+
+def head_outputs(
+    net: DeFRCN, stage: dict, boxes: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class logits (R, K + 1) and deltas (R, 4K), rows as in `res5_maps`."""
+    outputs = []
+    for i, own in enumerate(boxes):
+        features = stage["rcnn_features"][i : i + 1]
+        outputs.append(net.roi_heads(features, Tensor(own[None]), stage["valid_size"]))
+    return tuple(np.concatenate([one[part].asnumpy() for one in outputs]) for part in (0, 1))
+
+
+class _Given(nn.Cell):
+    """Stands for the backbone: its output is what is handed in as images."""
+
+    def construct(self, images: Tensor, padded_size: Tensor) -> Tensor:
+        return images
+
+
+def gradient_at_features(net: DeFRCN, features: Tensor, inputs: tuple[Tensor, ...]) -> np.ndarray:
+    """Gradient of the sum of the four losses at the backbone's output, (N, C, H, W)."""
+    backbone = net.backbone
+    net.backbone = _Given()
+    try:
+        gradient = ms.grad(lambda at: ops.stack(net.losses(at, *inputs[1:])).sum())(features)
+    finally:
+        net.backbone = backbone
+    return gradient.asnumpy().transpose(0, 3, 1, 2)

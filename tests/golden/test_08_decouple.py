@@ -1,0 +1,66 @@
+"""Topic 08: the gradient decoupled layer."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.defrcn.gdl import AffineLayer, scale_gradient
+from tests.golden import golden
+
+pytestmark = pytest.mark.golden
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def data():
+    return golden.arrays("08_decouple")
+
+
+def affine(data):
+    layer = AffineLayer(data["x"].shape[1])
+    layer.weight.set_data(Tensor(data["weight"]))
+    layer.bias.set_data(Tensor(data["bias"]))
+    return layer
+
+
+def step_of(layer, scale, channels_last):
+    def product(x, given):
+        out = layer(scale_gradient(x, scale), channels_last)
+        return (out * given).sum(), out
+
+    differentiated = ms.value_and_grad(product, 0, layer.trainable_params(), has_aux=True)
+
+    def run(x, given):
+        return differentiated(x, given)
+
+    return run
+
+
+def test_a_fresh_layer_is_the_identity(data):
+    layer = AffineLayer(data["x"].shape[1])
+    np.testing.assert_array_equal(layer.weight.asnumpy(), data["initial_weight"])
+    np.testing.assert_array_equal(layer.bias.asnumpy(), data["initial_bias"])
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_values_and_gradients(data, compiled, channels_last):
+    order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
+    back = (0, 3, 1, 2) if channels_last else (0, 1, 2, 3)
+    x = Tensor(np.ascontiguousarray(data["x"].transpose(order)))
+    given = Tensor(np.ascontiguousarray(data["grad_out"].transpose(order)))
+    layer = affine(data)
+    for i, scale in enumerate(map(float, data["scales"])):
+        run = step_of(layer, scale, channels_last)
+        run = ms.jit(run, fullgraph=True) if compiled else run
+        (_, out), (grad_x, (grad_weight, grad_bias)) = run(x, given)
+        for name, actual in (
+            ("out", out.asnumpy().transpose(back)),
+            ("grad_weight", grad_weight.asnumpy()),
+            ("grad_bias", grad_bias.asnumpy()),
+            (f"grad_x_{i}", grad_x.asnumpy().transpose(back)),
+        ):
+            np.testing.assert_allclose(
+                actual, data[name], atol=TOLERANCE, rtol=0, err_msg=f"{name}, scale {scale}"
+            )
