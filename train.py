@@ -34,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
     assembly.load_start(config, net, resumed)
     test_sets = assembly.open_test_sets(config) if assembly.evaluates(config) else []
+    eval_step = assembly.make_eval_step(config, net)
 
     def evaluate(step: int) -> None:
-        text, _ = assembly.evaluate_sets(
-            config, assembly.make_eval_step(config, net), test_sets, folder / f"eval_{step}"
-        )
+        place = folder / f"eval_{step}"
+        text, _ = assembly.evaluate_sets(config, eval_step, test_sets, place)
         logger.info("after step %d:\n%s", step, text)
 
     trainer = assembly.make_trainer(

@@ -116,9 +116,11 @@ def initialise(net: nn.Cell, seed: int) -> None:
     """Draw the start of a run without weights, each array from the seed and its name.
 
     Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
-    box layer: 0.001; biases 0; the last norm of a bottleneck that trains (GN) starts at 0, so
-    that each block starts as the identity (Goyal et al. 2017).
+    box layer: 0.001; biases 0. With norms that train (GN) the scale of a convolution does not
+    matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
+    those start at a tenth of that, or a short run would leave them where they were.
     """
+    names = {parameter.name for parameter in net.trainable_params()}
     for parameter in net.get_parameters():
         name, shape = parameter.name, parameter.shape
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -129,10 +131,10 @@ def initialise(net: nn.Cell, seed: int) -> None:
                 std = 0.001
             else:
                 std = math.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
+                if name.replace(".weight", ".norm.weight") in names:
+                    std *= 0.1
             values = (rng.standard_normal(shape) * std).astype(np.float32)
             parameter.set_data(Tensor(values))
-        elif name.endswith("conv3.norm.weight") and parameter.requires_grad:
-            parameter.set_data(Tensor(np.zeros(shape, np.float32)))
 
 
 def parameters_of(net: nn.Cell) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Pictures of detections beside ground truth, as PNG, and a sheet of several of them.
 
 Images here are (H, W, 3) uint8, blue first; boxes (x1, y1, x2, y2) in the image frame, pixels.
-OpenCV draws lines, Pillow writes text (its font is readable at any size).
+OpenCV draws lines, mmcv resizes, Pillow writes text (its font is readable at any size).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import colorsys
 import functools
 import logging
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,8 +275,12 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1.0:
         return image
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method))
+    with warnings.catch_warnings():
+        # mmcv 1.x announces version 2 whenever it is imported.
+        warnings.simplefilter("ignore")
+        import mmcv
+    method = "area" if scale < 1 else "bicubic"
+    return np.asarray(mmcv.imresize(image, (width, height), interpolation=method))
 
 
 def _times(box: Sequence[float], scale: float) -> tuple[float, float, float, float]:
