@@ -39,6 +39,8 @@ MIN_INSIDE = 0.8
 """Share of an object that has to lie inside the picture."""
 MIN_VISIBLE = 0.68
 """Share of an object that has to stay visible under later ones."""
+OWN_HUE = 0.85
+"""Share of objects that have the colour of their class; the others may have any."""
 _PLACEMENT_TRIALS = 40
 _OCCLUDER_LABEL = -1
 
@@ -231,7 +233,8 @@ def _place(
         top = int(rng.integers(-side // 3, labels.shape[0] - side + side // 3))
         sprite = _Sprite(mask, np.empty((0, 0, 3), np.float32), left, top)
         if _fits(labels, sprite, sizes):
-            color = _standing_out(rng, canvas, sprite)
+            hue = shape.hue if rng.random() < OWN_HUE else None
+            color = _standing_out(rng, canvas, sprite, hue)
             colors = paint(rng, shape, mask, radius=radius, degrees=degrees, color=color)
             return _Sprite(mask, colors, left, top)
     return None
@@ -270,16 +273,18 @@ def _stamp(labels: LabelArray, sprite: _Sprite, label: int) -> None:
     labels[rows, columns][cut] = label
 
 
-def _standing_out(rng: np.random.Generator, canvas: FloatArray, sprite: _Sprite) -> FloatArray:
+def _standing_out(
+    rng: np.random.Generator, canvas: FloatArray, sprite: _Sprite, hue: float | None
+) -> FloatArray:
     """Draw a vivid colour whose brightness differs from what lies around the sprite."""
     side = sprite.mask.shape[0] // SUPERSAMPLE
     top, left = max(sprite.top // SUPERSAMPLE, 0), max(sprite.left // SUPERSAMPLE, 0)
     around = luminance(canvas[top : top + side, left : left + side].mean(axis=(0, 1)))
-    color = random_color(rng, (0.5, 0.95), (0.45, 1.0))
+    color = random_color(rng, (0.5, 0.95), (0.45, 1.0), hue)
     for _ in range(_PLACEMENT_TRIALS):
         if abs(luminance(color) - around) > 42.0:
             break
-        color = random_color(rng, (0.5, 0.95), (0.3, 1.0))
+        color = random_color(rng, (0.5, 0.95), (0.3, 1.0), hue)
     return color
 
 

@@ -32,6 +32,7 @@ class ShapeClass:
     Attributes:
         category_id: id in the annotation file; the ids have a gap, as those of COCO do.
         name: name in the annotation file.
+        hue: the colour that most of its objects have, degrees.
         novel: whether the class is one of the few-shot classes.
         max_rotation: largest turn from upright, in degrees, to either side.
         surface: name of the one surface the class always has, or "" for any plain one.
@@ -39,24 +40,25 @@ class ShapeClass:
 
     category_id: int
     name: str
+    hue: float
     novel: bool = False
     max_rotation: float = 40.0
     surface: str = ""
 
 
 CLASSES: tuple[ShapeClass, ...] = (
-    ShapeClass(1, "disc", max_rotation=180.0),
-    ShapeClass(2, "ring", max_rotation=180.0),
-    ShapeClass(3, "square"),
-    ShapeClass(4, "triangle"),
-    ShapeClass(5, "crescent", novel=True, max_rotation=60.0),
-    ShapeClass(6, "star"),
-    ShapeClass(7, "heart"),
-    ShapeClass(8, "cross", novel=True),
-    ShapeClass(9, "hexagon"),
-    ShapeClass(11, "arrow", max_rotation=60.0),
-    ShapeClass(12, "checkerboard", novel=True, surface="checks"),
-    ShapeClass(13, "striped bar", max_rotation=90.0, surface="bands"),
+    ShapeClass(1, "disc", 2, max_rotation=180.0),
+    ShapeClass(2, "ring", 26, max_rotation=180.0),
+    ShapeClass(3, "square", 206),
+    ShapeClass(4, "triangle", 140),
+    ShapeClass(5, "crescent", 255, novel=True, max_rotation=60.0),
+    ShapeClass(6, "star", 50),
+    ShapeClass(7, "heart", 345),
+    ShapeClass(8, "cross", 325, novel=True),
+    ShapeClass(9, "hexagon", 172),
+    ShapeClass(11, "arrow", 285, max_rotation=60.0),
+    ShapeClass(12, "checkerboard", 222, novel=True, surface="checks"),
+    ShapeClass(13, "striped bar", 80, max_rotation=90.0, surface="bands"),
 )
 _HUES = (2, 14, 26, 40, 50, 80, 140, 172, 190, 206, 222, 255, 285, 325, 345)
 """Degrees; denser where the eye tells more colours apart than even steps do (fewer greens)."""
@@ -173,10 +175,17 @@ def fine_mask(
 
 
 def random_color(
-    rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+    hue: float | None = None,
 ) -> FloatArray:
-    """Draw a colour, (3,) float32 RGB in 0..255, with the given ranges in HSV."""
-    hue = (_HUES[rng.integers(len(_HUES))] + rng.uniform(-6.0, 6.0)) % 360.0 / 360.0
+    """Draw a colour, (3,) float32 RGB in 0..255, with the given ranges in HSV.
+
+    The hue lies within 6 degrees of `hue`, or of any if that is None.
+    """
+    centre = _HUES[rng.integers(len(_HUES))] if hue is None else hue
+    hue = (centre + rng.uniform(-6.0, 6.0)) % 360.0 / 360.0
     rgb = colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), rng.uniform(*value))
     return np.asarray(rgb, dtype=np.float32) * 255.0
 
