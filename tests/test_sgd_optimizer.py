@@ -1,0 +1,80 @@
+"""SGD against the formula in numpy."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor
+
+from src.sgd_optimizer import SGD, weight_decay_of
+from tests.small import MODES
+
+SHAPES = {"conv.weight": (3, 2, 1, 1), "conv.bias": (3,), "conv.norm.weight": (3,)}
+DECAYS = (0.1, 0.2, 0.0)
+
+
+def optimizer(nesterov=False):
+    rng = np.random.default_rng(0)
+    parameters = [
+        Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=name)
+        for name, shape in SHAPES.items()
+    ]
+    return SGD(parameters, DECAYS, 0.9, nesterov)
+
+
+def gradients(step):
+    rng = np.random.default_rng(step + 1)
+    return [rng.normal(size=shape).astype(np.float32) for shape in SHAPES.values()]
+
+
+RATES = (0.1, 0.1, 0.02, 0.5)
+
+
+def oracle(weights, nesterov):
+    """The four updates in float64, as PyTorch documents its SGD (first velocity: gradient)."""
+    weights = [weight.astype(np.float64) for weight in weights]
+    velocities = [None] * len(weights)
+    for step, lr in enumerate(RATES):
+        for i, gradient in enumerate(gradients(step)):
+            gradient = gradient + DECAYS[i] * weights[i]
+            velocity = velocities[i]
+            velocities[i] = gradient if velocity is None else 0.9 * velocity + gradient
+            move = gradient + 0.9 * velocities[i] if nesterov else velocities[i]
+            weights[i] = weights[i] - lr * move
+    return weights
+
+
+@MODES
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_steps(mode, nesterov):
+    cell = optimizer(nesterov)
+    expected = oracle([p.asnumpy() for p in cell.parameters], nesterov)
+
+    def update(lr, *gradients):
+        return cell(gradients, lr)
+
+    update = mode(update)
+    for step, lr in enumerate(RATES):
+        update(Tensor(lr, ms.float32), *map(Tensor, gradients(step)))
+    for parameter, wanted in zip(cell.parameters, expected):
+        np.testing.assert_allclose(parameter.asnumpy(), wanted, rtol=2e-5, atol=1e-6)
+
+
+def test_names_of_velocities():
+    names = [p.name for p in optimizer().velocities]
+    assert names == [f"velocity.{name}" for name in SHAPES]
+
+
+@pytest.mark.parametrize(
+    ("name", "decay"),
+    [
+        ("backbone.res4.0.conv1.weight", 1),
+        ("backbone.res4.0.conv1.norm.weight", 3),
+        ("backbone.res4.0.conv1.norm.bias", 3),
+        ("roi_heads.box_predictor.cls_score.bias", 2),
+        ("roi_heads.box_predictor.cls_score.weight", 1),
+        ("affine_rpn.weight", 1),
+        ("affine_rcnn.bias", 2),
+    ],
+)
+def test_decay_by_kind(name, decay):
+    assert weight_decay_of(name, weight_decay=1, weight_decay_bias=2, weight_decay_norm=3) == decay
