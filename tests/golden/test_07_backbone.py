@@ -1,0 +1,64 @@
+"""Topic 07: the backbone's stages, alone and padded."""
+
+import functools
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+
+from tests.golden import golden, network
+
+pytestmark = pytest.mark.golden
+TOLERANCE = 1e-4
+STAGES = ("stem", "res2", "res3", "res4")
+
+
+@functools.cache
+def backbone():
+    return network.new_detector(network.config("base"), "base", "plain").backbone
+
+
+def assert_stages(name, stages):
+    data = golden.arrays("07_backbone")
+    for stage, features in zip(STAGES, stages):
+        features = features.asnumpy()
+        if stage == "res4":
+            features = features.transpose(0, 3, 1, 2)
+        golden.assert_digest(data, f"{name}.{stage}", features, TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """In the mode that training uses: one compilation for all sizes of a batch."""
+    net = backbone()
+
+    def stages(images, padded_size):
+        return net.stages(images, padded_size)
+
+    images = ms.Tensor(shape=[None, 3, None, None], dtype=ms.float32)
+    return ms.enable_dynamic(images=images)(ms.jit(stages, fullgraph=True))
+
+
+@pytest.mark.parametrize("name", network.INPUTS)
+def test_compiled(compiled, name):
+    images, _, padded_size = map(Tensor, network.INPUTS[name]())
+    assert_stages(name, compiled(images, padded_size))
+
+
+def test_eager():
+    images, _, padded_size = map(Tensor, network.INPUTS["alone1"]())
+    assert_stages("alone1", backbone().stages(images, padded_size))
+
+
+def test_matrix_formulation_of_res4():
+    net = backbone()
+    images, _, padded_size = map(Tensor, network.INPUTS["pair"]())
+    *_, res3, plain = net.stages(images, padded_size)
+    features = res3[:, :, ::2, ::2].transpose(0, 2, 3, 1)
+    for block in net.res4:
+        features = block.on_map(features)
+    data = golden.arrays("07_backbone")
+    for maps in (plain, features):
+        golden.assert_digest(data, "pair.res4", maps.asnumpy().transpose(0, 3, 1, 2), TOLERANCE)
+    assert np.isfinite(ops.abs(features).max().asnumpy())
