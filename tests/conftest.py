@@ -1,0 +1,100 @@
+"""Tests that need a process of their own: the full network keeps its memory until that ends.
+
+A module marked `own_process` runs in a child, one for each formulation of the network; all its
+tests share what is compiled there. Reports come back to this process as if they had run here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+CHILD = "DEFRCN_TEST_REPORT"  # in a child: the file that its reports go to
+TIME_LIMIT = 3600
+_finished: dict[str, dict[str, list[dict]]] = {}
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """The child that an item belongs to; None for this process."""
+    if item.get_closest_marker("own_process") is None or os.environ.get(CHILD):
+        return None
+    values = str(getattr(item, "callspec", None) and item.callspec.params)
+    return "plain" if "plain" in values else "fast"
+
+
+def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
+    """Run items in a child; return its reports by test."""
+    with tempfile.TemporaryDirectory() as folder:
+        reports = Path(folder) / "reports.jsonl"
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", ""]
+        done = subprocess.run(
+            [*command, *(item.nodeid for item in items)],
+            cwd=items[0].config.rootpath,
+            env={**os.environ, CHILD: str(reports)},
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+        )
+        lines = reports.read_text().splitlines() if reports.exists() else []
+    found: dict[str, list[dict]] = {}
+    for line in lines:
+        entry = json.loads(line)
+        found.setdefault(entry["nodeid"], []).append(entry)
+    for item in items:
+        if "teardown" not in {entry["when"] for entry in found.get(item.nodeid, [])}:
+            text = f"the child ended with {done.returncode} before this test did\n"
+            found.setdefault(item.nodeid, []).append(
+                {"when": "call", "outcome": "failed", "duration": 0.0}
+                | {"longrepr": text + done.stdout[-3000:] + done.stderr[-3000:]}
+            )
+    return found
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Run an item's whole group at its first one; report each where it stands."""
+    group = group_of(item)
+    if group is None:
+        return None
+    if group not in _finished:
+        members = [other for other in item.session.items if group_of(other) == group]
+        _finished[group] = run_group(members)
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for entry in _finished[group][item.nodeid]:
+        report = pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={name: 1 for name in item.keywords},
+            outcome=entry["outcome"],
+            longrepr=tuple(entry["longrepr"])
+            if isinstance(entry["longrepr"], list)
+            else entry["longrepr"],
+            when=entry["when"],
+            duration=entry["duration"],
+        )
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In a child: write down what happened."""
+    place = os.environ.get(CHILD)
+    if place is None:
+        return
+    skipped = report.outcome == "skipped" and isinstance(report.longrepr, tuple)
+    longrepr = list(map(str, report.longrepr)) if skipped else report.longreprtext
+    entry = {
+        "nodeid": report.nodeid,
+        "when": report.when,
+        "outcome": report.outcome,
+        "duration": report.duration,
+        "longrepr": longrepr or None,
+    }
+    with open(place, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(entry) + "\n")
