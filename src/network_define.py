@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.de_frcn import DeFRCN
@@ -118,7 +118,7 @@ def initialise(net: nn.Cell, seed: int) -> None:
     Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
     box layer: 0.001; biases 0. With norms that train (GN) the scale of a convolution does not
     matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
-    those start at a tenth of that, or a short run would leave them where they were.
+    those start at a twentieth of that, or a short run would leave them where they were.
     """
     names = {parameter.name for parameter in net.trainable_params()}
     for parameter in net.get_parameters():
@@ -132,7 +132,7 @@ def initialise(net: nn.Cell, seed: int) -> None:
             else:
                 std = math.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
                 if name.replace(".weight", ".norm.weight") in names:
-                    std *= 0.1
+                    std *= 0.05
             values = (rng.standard_normal(shape) * std).astype(np.float32)
             parameter.set_data(Tensor(values))
 
@@ -146,7 +146,8 @@ def set_parameters(cells: Sequence[Parameter], values: dict[str, np.ndarray]) ->
     """Set parameters by name; those without a value keep theirs. Shapes are checked before."""
     for parameter in cells:
         if parameter.name in values:
-            parameter.set_data(Tensor(np.asarray(values[parameter.name], np.float32)))
+            # In place: after `set_data` a function compiled before goes on with the old memory.
+            ops.assign(parameter, Tensor(np.asarray(values[parameter.name], np.float32)))
 
 
 def build_optimizer(

@@ -14,7 +14,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, ops
 
 from src.batching import Batch
 from src.checkpoint import TrainingCheckpoint, save_checkpoint
@@ -168,7 +168,7 @@ class Trainer:
                 f"{int(state['world_size'])} cards; resume with the same"
             )
         for name, parameter in wanted.items():
-            parameter.set_data(Tensor(state[name]))
+            ops.assign(parameter, Tensor(state[name]))  # see `network_define.set_parameters`
         self.step = checkpoint.step
         self.seconds_before = float(state["seconds"])
 

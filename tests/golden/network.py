@@ -17,7 +17,13 @@ from mindspore import Tensor, nn, ops
 from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
 from src.model_utils.config import Config, load_config
-from src.network_define import build_detector, build_eval_step, build_optimizer, build_train_step
+from src.network_define import (
+    build_detector,
+    build_eval_step,
+    build_optimizer,
+    build_train_step,
+    set_parameters,
+)
 from src.sgd_optimizer import SGD
 from tests.golden import golden
 
@@ -77,7 +83,7 @@ def load(net: nn.Cell, state: dict[str, np.ndarray]) -> None:
     assert parameters.keys() == state.keys()
     for name, value in state.items():
         assert parameters[name].shape == value.shape, name
-        parameters[name].set_data(Tensor(value))
+    set_parameters(list(parameters.values()), state)
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,8 @@ class TrainStep:
     def reset(self) -> None:
         """Back to the golden weights, optimizer at rest."""
         load(self.net, self.start)
-        for velocity in self.optimizer.velocities:
-            velocity.set_data(Tensor(np.zeros(velocity.shape, np.float32)))
+        rest = {p.name: np.zeros(p.shape, np.float32) for p in self.optimizer.velocities}
+        set_parameters(self.optimizer.velocities, rest)
 
 
 @functools.cache

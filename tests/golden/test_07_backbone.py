@@ -9,7 +9,7 @@ from mindspore import Tensor, ops
 
 from tests.golden import golden, network
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.own_process]
 TOLERANCE = 1e-4
 STAGES = ("stem", "res2", "res3", "res4")
 

@@ -9,7 +9,7 @@ from mindspore import Tensor
 from src.defrcn.de_frcn import LOSS_NAMES
 from tests.golden import golden, network
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.own_process]
 KINDS = ("base",)
 LOSS_TOLERANCE = 1e-4
 FORWARD_TOLERANCE = 2e-4

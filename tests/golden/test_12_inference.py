@@ -1,0 +1,77 @@
+"""Topic 12: inference on each test image."""
+
+import functools
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.defrcn.rcnn import final_detections, to_image_frame
+from tests.golden import golden, network
+
+pytestmark = [pytest.mark.golden, pytest.mark.own_process]
+# Case -> kind and score threshold (None: the configuration's).
+CASES = {"base": ("base", None), "base_score_0.44": ("base", 0.44)}
+KINDS = tuple(dict.fromkeys(kind for kind, _ in CASES.values()))
+TOLERANCE = 3e-4
+BOX_TOLERANCE, SCORE_TOLERANCE = 3e-2, 1e-4
+
+
+@functools.cache
+def outputs(kind, formulation, i):
+    """Boxes, scores and valid of the compiled step."""
+    _, eval_step = network.eval_step(kind, formulation)
+    return [one.asnumpy()[0] for one in eval_step(*map(Tensor, network.alone(i)))]
+
+
+@pytest.mark.parametrize("i", [0, 1])
+@pytest.mark.parametrize("formulation", network.FORMULATIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_detections(name, formulation, i):
+    kind, threshold = CASES[name]
+    settings = network.config(kind).test
+    boxes, scores, classes = final_detections(
+        *outputs(kind, formulation, i),
+        score_threshold=settings.score_threshold if threshold is None else threshold,
+        nms_threshold=settings.nms_threshold,
+        max_detections=settings.detections_per_image,
+    )
+    original = golden.arrays("00_inputs")[f"original_size{i}"]
+    boxes, whole = to_image_frame(boxes, network.alone(i)[1][0], original)
+    assert_same_detections(name, i, (boxes[whole], scores[whole], classes[whole]))
+
+
+def assert_same_detections(name, i, actual):
+    """Match as sets: equal scores have no order."""
+    data, prefix = golden.arrays(f"12_inference_{name}"), f"image{i}."
+    expected = [data[prefix + key] for key in ("boxes", "scores", "classes")]
+    assert len(expected[0]) == golden.record("12_inference")[f"{name}.image{i}"]["detections"]
+    for label in np.unique(np.concatenate((expected[2], actual[2]))):
+        mine, theirs = actual[2] == label, expected[2] == label
+        order = golden.matching_rows(expected[0][theirs], actual[0][mine], BOX_TOLERANCE)
+        np.testing.assert_allclose(
+            actual[1][mine][order], expected[1][theirs], atol=SCORE_TOLERANCE, rtol=0
+        )
+    assert (np.diff(actual[1]) <= 0).all()
+
+
+@pytest.mark.parametrize("i", [0, 1])
+@pytest.mark.parametrize("formulation", network.FORMULATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_inside(kind, formulation, i):
+    """Proposals, and the second stage on them, eagerly."""
+    net, _ = network.eval_step(kind, formulation)
+    net.set_train(False)
+    stage = network.first_stage(net, net.test_proposals, tuple(map(Tensor, network.alone(i))))
+    data, prefix = golden.arrays(f"12_inference_{kind}"), f"image{i}."
+    valid = stage["valid"][0].asnumpy()
+    boxes, logits = (stage[name][0].asnumpy()[valid] for name in ("proposals", "scores"))
+    assert len(boxes) == golden.record("12_inference")[f"{kind}.image{i}"]["proposals"]
+    order = golden.matching_rows(data[prefix + "proposal_boxes"], boxes, 1e-2)
+    expected = data[prefix + "proposal_logits"]
+    np.testing.assert_allclose(logits[order], expected, atol=1e-3, rtol=0)
+    cls, box = network.head_outputs(net, stage, [boxes[order]])
+    golden.assert_digest(data, prefix + "class_logits", cls, TOLERANCE)
+    golden.assert_digest(data, prefix + "box_deltas", box, TOLERANCE)
+    # The compiled step saw the same proposals.
+    assert outputs(kind, formulation, i)[2].sum() == valid.sum()
