@@ -87,16 +87,3 @@ def boxes_in(size, count: int, seed: int = 0) -> np.ndarray:
     corner = rng.uniform(0, 0.6, (count, 2)) * np.array(size)[::-1]
     extent = rng.uniform(0.15, 0.4, (count, 2)) * np.array(size)[::-1]
     return np.concatenate((corner, corner + extent), 1).astype(np.float32)
-
-
-def numerical_gradient(function, values: np.ndarray, positions, step: float = 1e-2) -> np.ndarray:
-    """Central differences of a scalar function of a float32 array at some flat positions."""
-    found = []
-    for position in positions:
-        moved = []
-        for sign in (1, -1):
-            changed = values.copy()
-            changed.reshape(-1)[position] += sign * step
-            moved.append(float(function(changed)))
-        found.append((moved[0] - moved[1]) / (2 * step))
-    return np.array(found)
