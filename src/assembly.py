@@ -246,6 +246,7 @@ def make_trainer(
         weight_decay=solver.weight_decay,
         weight_decay_bias=solver.weight_decay_bias,
         weight_decay_norm=solver.weight_decay_norm,
+        kind=solver.optimizer,
     )
     gradients_of, update = build_train_step(
         net,

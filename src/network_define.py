@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.adamw_optimizer import AdamW
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
@@ -118,7 +119,7 @@ def initialise(net: nn.Cell, seed: int) -> None:
     Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
     box layer: 0.001; biases 0. With norms that train (GN) the scale of a convolution does not
     matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
-    those start at a twentieth of that, or a short run would leave them where they were.
+    those start at 0.3 of that, or a short run would leave them where they were.
     """
     names = {parameter.name for parameter in net.trainable_params()}
     for parameter in net.get_parameters():
@@ -132,7 +133,7 @@ def initialise(net: nn.Cell, seed: int) -> None:
             else:
                 std = math.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
                 if name.replace(".weight", ".norm.weight") in names:
-                    std *= 0.05
+                    std *= 0.3
             values = (rng.standard_normal(shape) * std).astype(np.float32)
             parameter.set_data(Tensor(values))
 
@@ -158,8 +159,9 @@ def build_optimizer(
     weight_decay: float,
     weight_decay_bias: float,
     weight_decay_norm: float,
-) -> SGD:
-    """SGD over the trainable parameters, each with the decay of its kind."""
+    kind: str = "sgd",
+) -> SGD | AdamW:
+    """SGD (or AdamW) over the trainable parameters, each with the decay of its kind."""
     parameters = net.trainable_params()
     decays = [
         weight_decay_of(
@@ -170,6 +172,8 @@ def build_optimizer(
         )
         for p in parameters
     ]
+    if kind == "adamw":
+        return AdamW(parameters, decays, beta1=momentum)
     return SGD(parameters, decays, momentum, nesterov)
 
 
@@ -178,7 +182,7 @@ def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:
 
 
 def build_train_step(
-    net: DeFRCN, optimizer: SGD, *, batch_size: int, exact: bool
+    net: DeFRCN, optimizer: SGD | AdamW, *, batch_size: int, exact: bool
 ) -> tuple[Callable, Callable]:
     """Compile the forward and backward pass and the update, as two functions.
 

@@ -55,6 +55,11 @@ class SGD(nn.Cell):
         self.momentum = momentum
         self.nesterov = nesterov
 
+    @property
+    def state(self) -> tuple[Parameter, ...]:
+        """What a checkpoint has to hold."""
+        return tuple(self.velocities)
+
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
         """Make one step; returns `lr`."""
         for i in range(len(self.decays)):

@@ -14,14 +14,13 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from src.batching import Batch
 from src.checkpoint import TrainingCheckpoint, save_checkpoint
 from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
-from src.sgd_optimizer import SGD
 from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ class Trainer:
     def __init__(
         self,
         net: DeFRCN,
-        optimizer: SGD,
+        optimizer: nn.Cell,
         gradients_of: Callable,
         update: Callable,
         schedule: Schedule,
@@ -155,8 +154,8 @@ class Trainer:
             InputError: its optimizer state or seed does not belong to this run.
         """
         state = checkpoint.state
-        wanted = {p.name: p for p in self.optimizer.velocities}
-        given = {name for name in state if name.startswith("velocity.")}
+        wanted = {p.name: p for p in self.optimizer.state}
+        given = set(state) - {"seed", "world_size", "seconds"}
         if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
             raise InputError(
                 f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
@@ -245,7 +244,7 @@ class Trainer:
         self._mark, self._marked_step, self._data_seconds = now, self.step, 0.0
 
     def _save(self, elapsed: float) -> None:
-        state = {p.name: p.asnumpy() for p in self.optimizer.velocities}
+        state = {p.name: p.asnumpy() for p in self.optimizer.state}
         state["seed"] = np.array(self.seed)
         state["world_size"] = np.array(self.world_size)
         state["seconds"] = np.array(elapsed)

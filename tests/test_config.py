@@ -101,8 +101,8 @@ OFFICIAL = {
 # Keys that the official code does not have, or whose value is a path or a habit of its own.
 OURS_ALONE = (
     "data.custom data.num_workers data.max_image_pixels input.input_shapes model.formulation "
-    "model.anchors.stride solver.images_per_card solver.scale_to_batch test.eval_period "
-    "test.visualize_images test.eval_at_end log.period checkpoint.period checkpoint.keep_last "
+    "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
+    "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period checkpoint.keep_last "
     "resume"
 ).split()
 

@@ -33,7 +33,7 @@ from src.demo.shapes import (
 
 LabelArray = npt.NDArray[np.int16]
 
-MIN_RADIUS, MAX_RADIUS = 12.0, 46.0
+MIN_RADIUS, MAX_RADIUS = 20.0, 60.0
 """Range of an object's circumscribed radius in picture pixels."""
 MIN_INSIDE = 0.8
 """Share of an object that has to lie inside the picture."""
@@ -222,7 +222,7 @@ def _place(
         sizes: whole fine area of each object so far.
     """
     height, width = canvas.shape[:2]
-    largest = min(MAX_RADIUS, 0.3 * min(height, width))
+    largest = min(MAX_RADIUS, 0.34 * min(height, width))
     for _ in range(_PLACEMENT_TRIALS):
         radius = math.exp(rng.uniform(math.log(MIN_RADIUS), math.log(largest))) * SUPERSAMPLE
         degrees = float(rng.uniform(-shape.max_rotation, shape.max_rotation))

@@ -152,6 +152,9 @@ class Solver(Section):
     scale_to_batch: bool = Field(
         default=True, description="convert rate and iterations to the real batch"
     )
+    optimizer: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="sgd as the paper; adamw to train from scratch"
+    )
     base_lr: Positive = Field(default=0.02, description="learning rate after the warm-up")
     max_iter: Count = Field(default=110000, description="iterations")
     steps: Annotated[tuple[Count, ...], BeforeValidator(listed)] = Field(

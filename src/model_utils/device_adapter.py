@@ -55,7 +55,7 @@ class Runtime:
             )
         device = 0 if target == "CPU" else device_id
         try:
-            ms.set_device(target, device)
+            _set_device(target, device)
             ms.set_context(mode=ms.GRAPH_MODE if graph_mode else ms.PYNATIVE_MODE)
         except (RuntimeError, ValueError) as error:
             # The first sentence says it; MindSpore's message goes on about its C++ call stack.
@@ -65,3 +65,15 @@ class Runtime:
                 "use --device_target=CPU, or install the MindSpore package and driver for it"
             ) from error
         return cls(target, device, rank, world_size)
+
+
+def _set_device(target: str, device: int) -> None:
+    """Choose the device; one that is in use already may be chosen again."""
+    import mindspore as ms
+
+    try:
+        ms.set_device(target, device)
+    except RuntimeError as error:
+        in_use = (ms.get_context("device_target"), ms.get_context("device_id"))
+        if "initialized" not in str(error) or in_use != (target, device):
+            raise

@@ -1,0 +1,77 @@
+"""AdamW (Loshchilov & Hutter 2019), for small networks that train from scratch.
+
+Not the official optimizer: SGD at one rate for heads and backbone needs pre-trained weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+
+def _like(parameters: Sequence[Parameter], kind: str) -> ms.ParameterTuple:
+    """Zeros of the shapes of `parameters`, named after them."""
+    return ms.ParameterTuple(
+        Parameter(Tensor(np.zeros(p.shape, np.float32)), name=f"{kind}.{p.name}")
+        for p in parameters
+    )
+
+
+class AdamW(nn.Cell):
+    """Steps of the mean gradient over its root mean square, decay apart from both.
+
+    Args:
+        parameters: trainable parameters.
+        decays: weight decay of each.
+        beta1: how much of the mean gradient is kept at each step.
+        beta2: the same for the mean square.
+        eps: added to the root.
+
+    Inputs:
+        - **gradients** (tuple of Tensor) - in the order of `parameters`.
+        - **lr** (Tensor) - scalar float32.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        decays: Sequence[float],
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        self.parameters = ms.ParameterTuple(parameters)
+        self.means = _like(parameters, "mean")
+        self.squares = _like(parameters, "square")
+        self.steps = Parameter(Tensor(np.zeros(1, np.float32)), name="adamw.steps")
+        self.decays = tuple(float(decay) for decay in decays)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    @property
+    def state(self) -> tuple[Parameter, ...]:
+        """What a checkpoint has to hold."""
+        return (*self.means, *self.squares, self.steps)
+
+    def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
+        """Make one step; returns `lr`."""
+        steps = self.steps + 1.0
+        ops.assign(self.steps, steps)
+        # Both means start at zero; these factors undo the bias towards it (Adam, sec. 3).
+        mean_share = 1.0 - ops.exp(steps * float(np.log(self.beta1)))
+        square_share = 1.0 - ops.exp(steps * float(np.log(self.beta2)))
+        for i in range(len(self.decays)):
+            weight, gradient = self.parameters[i], gradients[i]
+            mean = self.beta1 * self.means[i] + (1.0 - self.beta1) * gradient
+            square = self.beta2 * self.squares[i] + (1.0 - self.beta2) * gradient * gradient
+            ops.assign(self.means[i], mean)
+            ops.assign(self.squares[i], square)
+            root = ops.sqrt(square / square_share) + self.eps
+            move = mean / mean_share / root + self.decays[i] * weight
+            ops.assign(weight, weight - lr * move)
+        return lr
