@@ -102,8 +102,8 @@ OFFICIAL = {
 OURS_ALONE = (
     "data.custom data.num_workers data.max_image_pixels input.input_shapes model.formulation "
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
-    "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period checkpoint.keep_last "
-    "resume"
+    "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
+    "checkpoint.keep_last resume"
 ).split()
 
 OLDER_PORT_FLAGS = (
