@@ -40,7 +40,15 @@ LAYER_4 = {
 # Layer 5, beside the files of the top folder: tools that are run as python -m src.NAME.
 TOOLS = {
     f"src.{name}"
-    for name in ("prepare_coco", "make_demo_data", "demo_summary", "draw_kshot", "sweep", "predict")
+    for name in (
+        "prepare_coco",
+        "make_demo_data",
+        "demo_summary",
+        "pretrain_backbone",
+        "draw_kshot",
+        "sweep",
+        "predict",
+    )
 }
 # What the entry points share: from the configuration to data, network and evaluation.
 ASSEMBLY = "src.assembly"
