@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data:\n  train: [few_train_all]\n  test: [few_test_all]\n  custom:\n"
         f"    few: {{format: coco, train: {same}, test: {same}}}\n"
         "input: {min_size_train: [256], max_size_train: 400, min_size_test: 256, max_size_test: 400}\n"
-        "model: {anchors: {sizes: [32, 64, 96, 144, 216]}}\n"
+        "model: {backbone: {norm: GN}, anchors: {sizes: [32, 64, 96, 144, 216]}}\n"
         f"solver: {{max_iter: {steps}, steps: [{steps * 3 // 4}, {steps * 9 // 10}]}}\n",
     )
     return train.main(

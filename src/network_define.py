@@ -119,7 +119,8 @@ def initialise(net: nn.Cell, seed: int) -> None:
     Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
     box layer: 0.001; biases 0. With norms that train (GN) the scale of a convolution does not
     matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
-    those start at 0.3 of that, or a short run would leave them where they were.
+    those start at 0.3 of that, or a short run would leave them where they were. Where norms are
+    frozen nothing else bounds what blocks add up to: each starts with 0.3 of its output.
     """
     names = {parameter.name for parameter in net.trainable_params()}
     for parameter in net.get_parameters():
@@ -136,6 +137,8 @@ def initialise(net: nn.Cell, seed: int) -> None:
                     std *= 0.3
             values = (rng.standard_normal(shape) * std).astype(np.float32)
             parameter.set_data(Tensor(values))
+        elif name.endswith("conv3.norm.weight") and not parameter.requires_grad:
+            parameter.set_data(Tensor(np.full(shape, 0.3, np.float32)))
 
 
 def parameters_of(net: nn.Cell) -> dict[str, np.ndarray]:

@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write (.ckpt)")
     parser.add_argument("--steps", type=int, default=600, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=64, help="crops a step (%(default)s)")
-    parser.add_argument("--lr", type=float, default=0.002, help="default: %(default)s")
+    parser.add_argument("--lr", type=float, default=0.001, help="default: %(default)s")
     known, overrides = parser.parse_known_args(argv)
     set_up_logging()
     config = load_config(known.config_path, overrides)

@@ -75,6 +75,7 @@ def test_learns_two_colours_and_writes_the_backbone(tmp_path, caplog, monkeypatc
     make_set(tmp_path)
     monkeypatch.setattr(pretrain_backbone, "set_up_logging", lambda: None)  # caplog's handler stays
     arguments = [*flags(tmp_path), "--steps=40", "--batch=16", "--lr=0.003"]
+    arguments.append("--model.backbone.norm=GN")
     with caplog.at_level("INFO"):
         assert pretrain_backbone.main(arguments) == 0
     accuracy = next(r.args[0] for r in caplog.records if "on the crops" in r.msg)
