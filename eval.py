@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly
+from src import assembly, assembly_eval
 from src.model_utils.config import config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
@@ -20,13 +20,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_from_arguments(argv, "Evaluate a DeFRCN checkpoint.")
     set_up_logging(config.rank_id)
     Runtime.start(config.device_target, device_id=config.device_id, rank=config.rank_id)
-    path = assembly.evaluation_checkpoint(config)
-    sets = assembly.open_test_sets(config)
+    path = assembly_eval.evaluation_checkpoint(config)
+    sets = assembly_eval.open_test_sets(config)
     class_names = sets[0].info.class_names
     net = assembly.make_detector(config, class_names)
-    assembly.load_for_evaluation(net, path, class_names)
+    assembly_eval.load_for_evaluation(net, path, class_names)
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
-    text, _ = assembly.evaluate_sets(config, assembly.make_eval_step(config, net), sets, folder)
+    text, _ = assembly_eval.evaluate_sets(
+        config, assembly_eval.make_eval_step(config, net), sets, folder
+    )
     sys.stdout.write(text + "\n")
     return 0
 

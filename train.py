@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly
+from src import assembly, assembly_eval
 from src.checkpoint import load_training_checkpoint
 from src.lr_schedule import Schedule
 from src.model_utils.config import config_from_arguments, to_plain
@@ -33,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = assembly.make_detector(config, loader.class_names)
     schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
     assembly.load_start(config, net, resumed)
-    test_sets = assembly.open_test_sets(config) if assembly.evaluates(config) else []
-    eval_step = assembly.make_eval_step(config, net)
+    test_sets = assembly_eval.open_test_sets(config) if assembly_eval.evaluates(config) else []
+    eval_step = assembly_eval.make_eval_step(config, net)
 
     def evaluate(step: int) -> None:
         place = folder / f"eval_{step}"
-        text, _ = assembly.evaluate_sets(config, eval_step, test_sets, place)
+        text, _ = assembly_eval.evaluate_sets(config, eval_step, test_sets, place)
         logger.info("after step %d:\n%s", step, text)
 
     trainer = assembly.make_trainer(

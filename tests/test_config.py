@@ -96,6 +96,11 @@ OFFICIAL = {
     "test.score_threshold": ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", float),
     "test.nms_threshold": ("MODEL.ROI_HEADS.NMS_THRESH_TEST", float),
     "test.detections_per_image": ("TEST.DETECTIONS_PER_IMAGE", int),
+    "test.pcb.enable": ("TEST.PCB_ENABLE", bool),
+    "test.pcb.modeltype": ("TEST.PCB_MODELTYPE", str),
+    "test.pcb.alpha": ("TEST.PCB_ALPHA", float),
+    "test.pcb.upper": ("TEST.PCB_UPPER", float),
+    "test.pcb.lower": ("TEST.PCB_LOWER", float),
 }
 
 # Keys that the official code does not have, or whose value is a path or a habit of its own.
@@ -103,7 +108,8 @@ OURS_ALONE = (
     "data.custom data.num_workers data.max_image_pixels input.input_shapes model.formulation "
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
-    "checkpoint.keep_last resume"
+    "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report "
+    "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support"
 ).split()
 
 OLDER_PORT_FLAGS = (

@@ -6,7 +6,7 @@ Reached through `src.model_utils.config`; the defaults are the paper's base trai
 # Annotations are evaluated by pydantic at run time: no postponed ones, for Python 3.9.
 import math
 import re
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal, Optional, Union
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -46,6 +46,9 @@ class CustomDataset(Section):
     test: CustomSource
     novel_classes: Names = Field(default=(), description="names of the classes with few examples")
     classes: Names = Field(default=(), description="VOC: class order; default: alphabetical")
+    few_shot: str = Field(
+        default="", description="folder of K-shot files that src.draw_kshot wrote"
+    )
 
     @model_validator(mode="after")
     def _check_classes(self) -> "CustomDataset":
@@ -71,6 +74,10 @@ class Data(Section):
         default=True, description="a batch is all landscape or portrait"
     )
     max_image_pixels: Count = Field(default=178956970, description="larger pictures are refused")
+    official_vocsplit_sampling: bool = Field(
+        default=False,
+        description="VOC K-shot sets: drawn without a seed, as officially",
+    )
 
     @field_validator("train", "test")
     @classmethod
@@ -185,6 +192,25 @@ class Solver(Section):
         return self
 
 
+class PCB(Section):
+    """Prototypical calibration block, in evaluation after few-shot training (section 3.4)."""
+
+    enable: bool = Field(default=False, description="calibrate the scores of detections")
+    modeltype: Literal["resnet"] = Field(default="resnet", description="kind of the encoder")
+    alpha: Fraction = Field(default=0.5, description="alpha score + (1 - alpha) cosine")
+    upper: Fraction = Field(default=1.0, description="scores above this stay as they are")
+    lower: Fraction = Field(default=0.05, description="scores up to this stay as they are")
+    cache_dir: str = Field(
+        default="", description="folder that prototypes are kept in; empty: not kept"
+    )
+    cache_features: bool = Field(
+        default=False, description="keep the test pictures' features in cache_dir too"
+    )
+    any_support: bool = Field(
+        default=False, description="accept another support set than the checkpoint's"
+    )
+
+
 class Test(Section):
     """Evaluation."""
 
@@ -196,6 +222,8 @@ class Test(Section):
     eval_period: CountOrZero = Field(default=0, description="evaluate every N iterations; 0 never")
     visualize_images: CountOrZero = Field(default=8, description="pictures drawn with detections")
     eval_at_end: bool = Field(default=True, description="evaluate when training ends")
+    report: bool = Field(default=False, description="write a page with curves and pictures")
+    pcb: PCB = PCB()
 
 
 class Log(Section):
@@ -222,6 +250,9 @@ class Config(Section):
     rank_id: CountOrZero = Field(default=0, description="number of this process")
     run_distribute: bool = Field(default=False, description="train on several cards")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of every random number")
+    shot_seed: Optional[int] = Field(
+        default=None, ge=0, description="which K-shot set; null: the same number as seed"
+    )
     datasets_root: str = Field(
         default="datasets", min_length=1, description="folder of the data sets"
     )
