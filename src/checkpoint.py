@@ -27,6 +27,7 @@ from typing import Any, Union
 import numpy as np
 
 from src.ckpt_reader import read_ckpt
+from src.ckpt_writer import write_ckpt
 from src.model_utils.errors import InputError
 from src.parameter_rules import refuse_older_port
 from src.util import atomic_path, sha256_file, write_json
@@ -76,21 +77,7 @@ def write_weights(path: PathLike, params: Mapping[str, np.ndarray]) -> Path:
         ValueError: no parameters, or an empty array (MindSpore would drop it silently).
         InputError: the name does not end in `.ckpt`.
     """
-    import mindspore as ms
-
-    target = Path(path)
-    if target.suffix != ".ckpt":
-        raise InputError(f"{target}: the name of a checkpoint must end in .ckpt")
-    empty = [name for name, array in params.items() if np.asarray(array).size == 0]
-    if empty or not params:
-        raise ValueError(f"{target}: nothing to write for {empty or 'any parameter'}")
-    rows = [
-        {"name": name, "data": ms.Tensor(np.array(array, order="C"))}
-        for name, array in params.items()
-    ]
-    with atomic_path(target) as partial:
-        ms.save_checkpoint(rows, str(partial), crc_check=True)
-    return target
+    return write_ckpt(path, params)
 
 
 def load_weights(path: PathLike) -> Arrays:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from src import checkpoint as ck
+from src import ckpt_writer
 from src.model_utils.errors import InputError
 
 INFO = {"class_names": ["cat", "dog"], "scale": 0.5}
@@ -321,9 +322,7 @@ def test_reader_equals_mindspore(tmp_path):
 
 
 def test_tensor_in_several_pieces(tmp_path, monkeypatch):
-    from mindspore.train import serialization
-
-    monkeypatch.setattr(serialization, "SLICE_SIZE", 1)  # KB, instead of 512 MB
+    monkeypatch.setattr(ckpt_writer, "SLICE_BYTES", 1024)
     array = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
     path = ck.write_weights(tmp_path / "pieces.ckpt", {"a": array[:1], "w": array, "z": array[1:]})
     assert path.read_bytes().count(b"Float32") > 6
