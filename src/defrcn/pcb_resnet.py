@@ -1,0 +1,315 @@
+"""The encoder of the calibration block: a ResNet as torchvision lays it out (paper, sec. 3.4).
+
+It differs from the detector's backbone: a stage's stride sits in the 3x3 convolution, pictures
+are RGB with ImageNet's statistics, and parameters have torchvision's names (`layer1.0.bn1.bias`).
+Depth and widths follow from a file's names and shapes, so ResNet-50, -101, -152 and narrow ones
+of the same layout are the same code. Feature maps are (N, C, H, W) float32, stride 32.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from src.defrcn.resnet import FrozenBatchNorm, half, max_pool_after_relu, valid_mask
+from src.model_utils.errors import InputError
+from src.parameter_rules import ParameterRule, Shape
+
+NUM_STAGES = 4
+#: The counter of torch's batch normalisation drives training only.
+PCB_RULE = ParameterRule("encoder of the calibration block", (), ("*num_batches_tracked",))
+_NORM = ("weight", "bias", "running_mean", "running_var")
+_BLOCK = re.compile(r"layer([1-4])\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of a ResNet of bottlenecks.
+
+    Attributes:
+        blocks: bottlenecks of the four stages.
+        stem_channels: channels of the stem.
+        widths: channels of the 3x3 convolutions of each stage.
+        out_channels: output channels of each stage.
+        num_outputs: rows of the last layer, `fc`.
+    """
+
+    blocks: tuple[int, ...]
+    stem_channels: int
+    widths: tuple[int, ...]
+    out_channels: tuple[int, ...]
+    num_outputs: int
+
+    def in_channels(self, stage: int) -> int:
+        """Channels that come into a stage (0..3)."""
+        return self.out_channels[stage - 1] if stage else self.stem_channels
+
+    def projected(self, stage: int) -> bool:
+        """Whether the first block of a stage has a convolution on its shortcut."""
+        return stage > 0 or self.stem_channels != self.out_channels[0]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, torchvision's names."""
+        found: dict[str, tuple[int, ...]] = {}
+
+        def add(convolution: str, norm: str, *shape: int) -> None:
+            found[f"{convolution}.weight"] = shape
+            found.update({f"{norm}.{part}": shape[:1] for part in _NORM})
+
+        add("conv1", "bn1", self.stem_channels, 3, 7, 7)
+        for stage, count in enumerate(self.blocks):
+            width, out = self.widths[stage], self.out_channels[stage]
+            for block in range(count):
+                name = f"layer{stage + 1}.{block}"
+                before = out if block else self.in_channels(stage)
+                add(f"{name}.conv1", f"{name}.bn1", width, before, 1, 1)
+                add(f"{name}.conv2", f"{name}.bn2", width, width, 3, 3)
+                add(f"{name}.conv3", f"{name}.bn3", out, width, 1, 1)
+                if block == 0 and self.projected(stage):
+                    add(f"{name}.downsample.0", f"{name}.downsample.1", out, before, 1, 1)
+        found["fc.weight"] = (self.num_outputs, self.out_channels[-1])
+        found["fc.bias"] = (self.num_outputs,)
+        return found
+
+    def reach(self) -> int:
+        """Pixels, in every direction, beyond which a cell of the last map sees nothing."""
+        pixels, jump = 3 + 2, 4  # 7x7 at stride 2, then the 3x3 pooling at stride 2
+        for stage, count in enumerate(self.blocks):
+            after = jump if stage == 0 else 2 * jump
+            pixels += jump + (count - 1) * after
+            jump = after
+        return pixels
+
+
+def layout_of(shapes: Mapping[str, Shape], source: object) -> Layout:
+    """Read the sizes off a file's names and shapes, and check that nothing else is in it.
+
+    Raises:
+        InputError: the names are not those of a torchvision ResNet of bottlenecks, or the shapes
+            contradict each other.
+    """
+    try:
+        blocks = [0] * NUM_STAGES
+        for stage, block in (map(int, m.groups()) for m in map(_BLOCK.match, shapes) if m):
+            blocks[stage - 1] = max(blocks[stage - 1], block + 1)
+        firsts = [f"layer{stage}.0" for stage in range(1, NUM_STAGES + 1)]
+        layout = Layout(
+            blocks=tuple(blocks),
+            stem_channels=shapes["conv1.weight"][0],
+            widths=tuple(shapes[f"{name}.conv2.weight"][0] for name in firsts),
+            out_channels=tuple(shapes[f"{name}.conv3.weight"][0] for name in firsts),
+            num_outputs=shapes["fc.weight"][0],
+        )
+    except (KeyError, IndexError) as error:
+        raise InputError(
+            f"{source} is no encoder for the calibration block: it lacks {error} of torchvision's "
+            "ResNet-50, -101 or -152; convert resnet101-5d3b4d8f.pth with src/pth2ckpt.py"
+        ) from None
+    PCB_RULE.check(shapes, layout.shapes(), source)
+    return layout
+
+
+class Conv(nn.Cell):
+    """A square convolution without bias whose padding keeps the size at stride 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, side: int, stride: int = 1) -> None:
+        super().__init__()
+        shape = (out_channels, in_channels, side, side)
+        self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
+        self.stride = stride
+        self.padding = side // 2
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
+        return ops.conv2d(features, self.weight, None, self.stride, "pad", self.padding)
+
+    def scaled(self, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """The same with a frozen norm (C,), (C,) folded into the weight."""
+        weight = self.weight * scale.reshape(-1, 1, 1, 1)
+        out = ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
+        return ops.bias_add(out, shift)
+
+
+class BatchNorm(nn.Cell):
+    """Batch normalisation with the batch's statistics, which also move the running ones.
+
+    Args:
+        num_channels: C.
+        momentum: share of the batch in the running statistics.
+    """
+
+    def __init__(self, num_channels: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.normalise = ops.BatchNorm(is_training=True, epsilon=1e-5, momentum=momentum)
+        for name, value in zip(_NORM, (1, 0, 0, 1)):
+            data = Tensor(np.full(num_channels, value, np.float32))
+            trains = not name.startswith("running")
+            setattr(self, name, Parameter(data, name=name, requires_grad=trains))
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        return self.normalise(
+            features, self.weight, self.bias, self.running_mean, self.running_var
+        )[0]
+
+
+class Bottleneck(nn.Cell):
+    """1x1, 3x3 (with the stride), 1x1, and a shortcut.
+
+    Args:
+        in_channels: input channels.
+        width: channels of the 3x3 convolution.
+        out_channels: output channels.
+        stride: of the 3x3 convolution and of the shortcut.
+        batch_statistics: see `ResNet`.
+        projected: whether the shortcut has a convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        batch_statistics: bool,
+        projected: bool,
+    ) -> None:
+        super().__init__()
+        norm = BatchNorm if batch_statistics else FrozenBatchNorm
+        self.batch_statistics = batch_statistics
+        self.projected = projected
+        self.conv1 = Conv(in_channels, width, 1)
+        self.bn1 = norm(width)
+        self.conv2 = Conv(width, width, 3, stride)
+        self.bn2 = norm(width)
+        self.conv3 = Conv(width, out_channels, 1)
+        self.bn3 = norm(out_channels)
+        if projected:
+            self.downsample = nn.CellList(
+                [Conv(in_channels, out_channels, 1, stride), norm(out_channels)]
+            )
+
+    def construct(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up.
+
+        `mask` (1, 1, H, W) is 0 on cells that do not belong to the picture.
+        """
+        out = ops.relu(_normed(self.conv1, self.bn1, features, self.batch_statistics))
+        if mask is not None:
+            out = out * mask
+        out = ops.relu(_normed(self.conv2, self.bn2, out, self.batch_statistics))
+        out = _normed(self.conv3, self.bn3, out, self.batch_statistics)
+        if self.projected:
+            convolution, norm = self.downsample[0], self.downsample[1]
+            features = _normed(convolution, norm, features, self.batch_statistics)
+        return ops.relu(out + features)
+
+
+def _normed(convolution: Conv, norm: nn.Cell, features: Tensor, batch_statistics: bool) -> Tensor:
+    """Convolve and normalise; frozen statistics are folded into the weight."""
+    if batch_statistics:
+        return norm(convolution(features))
+    scale, shift = norm()
+    return convolution.scaled(features, scale, shift)
+
+
+class ResNet(nn.Cell):
+    """The whole network.
+
+    Args:
+        layout: sizes.
+        batch_statistics: normalise with the batch's statistics, to train; otherwise with the
+            stored ones, which cannot be trained. Fixed at construction, because a compiled
+            function keeps the mode of its first call.
+        masked: the picture is smaller than the tensor; the cells beyond it are zeroed in front
+            of every convolution that looks at neighbours, so that features stay the same.
+
+    Inputs:
+        - **images** (Tensor) - (N, 3, H, W) float32, RGB, normalised, 0 beyond the picture.
+        - **size** (Tensor) - (2,) int32 height, width of the picture; used if `masked`.
+
+    Outputs:
+        Tensor (N, C, H / 32, W / 32) float32, rounded up.
+    """
+
+    def __init__(
+        self, layout: Layout, *, batch_statistics: bool = False, masked: bool = False
+    ) -> None:
+        super().__init__()
+        if masked and batch_statistics:
+            raise ValueError("the batch's statistics would count what lies beyond the picture")
+        self.masked = masked
+        self.batch_statistics = batch_statistics
+        self.conv1 = Conv(3, layout.stem_channels, 7, 2)
+        self.bn1 = (BatchNorm if batch_statistics else FrozenBatchNorm)(layout.stem_channels)
+        for stage in range(NUM_STAGES):
+            setattr(self, f"layer{stage + 1}", _stage(layout, stage, batch_statistics))
+        shape = (layout.num_outputs, layout.out_channels[-1])
+        self.fc = nn.Dense(shape[1], shape[0])
+        self.fc.weight.set_data(Tensor(np.zeros(shape, np.float32)))
+        self.fc.bias.set_data(Tensor(np.zeros(shape[0], np.float32)))
+
+    def construct(self, images: Tensor, size: Tensor) -> Tensor:
+        """See the class."""
+        stem, masks = None, (None,) * NUM_STAGES
+        if self.masked:
+            stem, masks = self._masks(images, size)
+        out = ops.relu(_normed(self.conv1, self.bn1, images, self.batch_statistics))
+        if stem is not None:
+            out = out * stem
+        out = max_pool_after_relu(out)
+        for block in self.layer1:
+            out = block(out, masks[0])
+        # The stride sits in the 3x3 of a stage's first block, whose input has the size before.
+        out = self.layer2[0](out, masks[0])
+        for block in self.layer2[1:]:
+            out = block(out, masks[1])
+        out = self.layer3[0](out, masks[1])
+        for block in self.layer3[1:]:
+            out = block(out, masks[2])
+        out = self.layer4[0](out, masks[2])
+        for block in self.layer4[1:]:
+            out = block(out, masks[3])
+        return out
+
+    def classify(self, images: Tensor, size: Tensor, share: Tensor) -> Tensor:
+        """Pool each map with the weights `share` (N, 1, H / 32, W / 32), then `fc`: (N, D)."""
+        pooled = (self.construct(images, size) * share).sum((2, 3))
+        return self.fc(pooled)
+
+    def _masks(self, images: Tensor, size: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Masks at stride 2, and at 4, 8, 16, 32."""
+        height, width = images.shape[2], images.shape[3]
+        valid_height, valid_width = size[0], size[1]
+        found = []
+        for _ in range(NUM_STAGES + 1):
+            height, width = half(height), half(width)
+            valid_height, valid_width = half(valid_height), half(valid_width)
+            found.append(valid_mask(height, width, valid_height, valid_width))
+        return found[0], tuple(found[1:])
+
+
+def _stage(layout: Layout, stage: int, batch_statistics: bool) -> nn.CellList:
+    out, width = layout.out_channels[stage], layout.widths[stage]
+    blocks = []
+    for block in range(layout.blocks[stage]):
+        blocks.append(
+            Bottleneck(
+                out if block else layout.in_channels(stage),
+                width,
+                out,
+                2 if stage and not block else 1,
+                batch_statistics,
+                block == 0 and layout.projected(stage),
+            )
+        )
+    return nn.CellList(blocks)
+
+
+def encoder_parameters(net: ResNet) -> dict[str, np.ndarray]:
+    """Copy every parameter to the host, by torchvision's name."""
+    return {p.name: p.asnumpy().copy() for p in net.get_parameters()}
