@@ -1,6 +1,6 @@
 """Over-fit a small network, from scratch, to a few photographs: proof that everything learns.
 
-    python benchmarks/overfit.py --data DATASETS_ROOT --output DIR [--images 8] [--steps 1500]
+    python benchmarks/overfit.py --data DATASETS_ROOT --output DIR [--images 8] [--steps 500]
 
 DATASETS_ROOT holds COCO in the official layout (see the README). The pictures are the first
 ones of trainvalno5k with two to six large base-class objects; training and evaluation use the
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=500)
     arguments = parser.parse_args(argv)
     import train
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data:\n  train: [few_train_all]\n  test: [few_test_all]\n  custom:\n"
         f"    few: {{format: coco, train: {same}, test: {same}}}\n"
         "input: {min_size_train: [256], max_size_train: 400, min_size_test: 256, max_size_test: 400}\n"
-        "model: {backbone: {norm: GN}, anchors: {sizes: [32, 64, 96, 144, 216]}}\n"
+        "model: {anchors: {sizes: [32, 64, 96, 144, 216]}}\n"
         f"solver: {{max_iter: {steps}, steps: [{steps * 3 // 4}, {steps * 9 // 10}]}}\n",
     )
     return train.main(

@@ -37,11 +37,11 @@ output=$(cd "$output" && pwd)
   fail "$output holds other files; name a new or empty folder."
 touch "$output/$DEMO_MARKER" 2>/dev/null || fail "$output cannot be written; name another folder."
 
-say "[1/6] Python environment"
+say "[1/5] Python environment"
 set_up_environment requirements.txt
 cd "$PROJECT"
 
-say "[2/6] pictures"
+say "[2/5] pictures"
 started=$SECONDS
 "$VENV_PYTHON" -m src.make_demo_data --output "$output/data/shapes" --seed 0
 data_seconds=$((SECONDS - started))
@@ -57,26 +57,19 @@ flags=(
   "${more[@]+"${more[@]}"}"
 )
 
-say "[3/6] pre-training of the backbone on objects of the base classes"
 rm -rf "$output/checkpoints" "$output/results" "$output"/{train,eval}.log "$output/summary.json"
+say "[3/5] training"
 started=$SECONDS
-"$VENV_PYTHON" -m src.pretrain_backbone --output "$output/checkpoints/backbone.ckpt" \
-  "--steps=${DEFRCN_DEMO_PRETRAIN_STEPS:-450}" "${flags[@]}"
-pretrain_seconds=$((SECONDS - started))
-
-say "[4/6] training"
-started=$SECONDS
-"$VENV_PYTHON" train.py "${flags[@]}" --test.eval_at_end=false \
-  "--backbone_pretrained_path=$output/checkpoints/backbone.ckpt" | tee "$output/train.log"
+"$VENV_PYTHON" train.py "${flags[@]}" --test.eval_at_end=false |
+  tee "$output/train.log"
 train_seconds=$((SECONDS - started))
 
-say "[5/6] evaluation on held-out pictures"
+say "[4/5] evaluation on held-out pictures"
 started=$SECONDS
 "$VENV_PYTHON" eval.py "${flags[@]}" "--eval_checkpoint_path=$output/checkpoints/ckpt_0" |
   tee "$output/eval.log"
 eval_seconds=$((SECONDS - started))
 
-say "[6/6] results"
+say "[5/5] results"
 "$VENV_PYTHON" -m src.demo_summary --output "$output" \
-  --data_seconds "$data_seconds" --pretrain_seconds "$pretrain_seconds" \
-  --train_seconds "$train_seconds" --eval_seconds "$eval_seconds"
+  --data_seconds "$data_seconds" --train_seconds "$train_seconds" --eval_seconds "$eval_seconds"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -25,8 +26,16 @@ from src.network_define import (
     initialise,
     set_parameters,
 )
-from src.parameter_rules import BACKBONE_PRETRAINED, FULL, ParameterRule, shapes_of
+from src.parameter_rules import (
+    BACKBONE_PRETRAINED,
+    FULL,
+    SURGERY_REMOVE,
+    ParameterRule,
+    detector_rule,
+    shapes_of,
+)
 from src.trainer import Noise, Trainer
+from src.weights_note import check_classes, class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -112,22 +121,65 @@ def load_into(net: DeFRCN, params: dict[str, np.ndarray], source: str, rule: Par
     logger.info("loaded %s", source)
 
 
-def load_start(config: Config, net: DeFRCN, resumed: TrainingCheckpoint | None) -> None:
+def load_detector(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None:
+    """Load a detector to go on from: whole, or without class layers, which keep what they have.
+
+    Args:
+        net: the detector, initialised.
+        path: `.ckpt` of base training, of surgery, or converted.
+        class_names: of the training set.
+
+    Raises:
+        InputError: the file does not fit the network, or is for other classes.
+    """
+    params = load_weights(path)
+    rule = detector_rule(params)
+    if rule is SURGERY_REMOVE:
+        logger.info("%s has no class and box layer: they start anew", path)
+    else:
+        bias = params.get("roi_heads.box_predictor.cls_score.bias")
+        given = net.num_classes if bias is None else len(bias) - 1
+        if given != net.num_classes:
+            raise InputError(
+                f"model_pretrained_path: {path} is for {given} classes, the training set has "
+                f"{net.num_classes}; make it ready for them with python -m src.model_surgery"
+            )
+        check_classes(class_names_of(path), class_names, path, "the training set")
+    load_into(net, params, str(path), rule)
+
+
+def load_start(
+    config: Config,
+    net: DeFRCN,
+    resumed: TrainingCheckpoint | None,
+    class_names: tuple[str, ...],
+) -> None:
     """Set the weights that training starts from.
 
     These are a resumed run's own, `model_pretrained_path`, `backbone_pretrained_path` for the
     backbone and res5, or else random ones; what a file does not hold is random too.
 
+    Args:
+        config: the configuration.
+        net: the detector.
+        resumed: the checkpoint of a run to continue.
+        class_names: of the training set.
+
     Raises:
-        InputError: a file is missing or does not fit the network.
+        InputError: a file is missing, does not fit the network, or is for other classes.
     """
     initialise(net, config.seed)
     if resumed is not None:
+        check_classes(
+            resumed.class_names, class_names, resumed.manifest, "the training set of this run"
+        )
         load_into(net, resumed.params, str(resumed.manifest), FULL)
     elif config.model_pretrained_path:
         key = "model_pretrained_path"
-        path = require_path(key, config.model_pretrained_path, "give a detector's .ckpt file")
-        load_into(net, load_weights(path), str(path), FULL)
+        path = require_path(
+            key, config.model_pretrained_path, "give a detector's .ckpt file", kind="file"
+        )
+        load_detector(net, path, class_names)
     elif config.backbone_pretrained_path:
         key = "backbone_pretrained_path"
         path = require_path(
@@ -138,7 +190,7 @@ def load_start(config: Config, net: DeFRCN, resumed: TrainingCheckpoint | None) 
         raise InputError(
             "backbone_pretrained_path and model_pretrained_path are empty, but a network with "
             "model.backbone.norm FrozenBN cannot be trained from random weights; name a file, "
-            "or set the norm to GN and freeze_at to 0"
+            "or set the norm to BN (GN for one picture a step) and freeze_at to 0"
         )
 
 

@@ -21,7 +21,7 @@ from tabulate import tabulate  # type: ignore[import-untyped]
 from src.model_utils.errors import InputError
 from src.util import run_main, write_json
 
-STEPS = ("data", "pretrain", "train", "eval")
+STEPS = ("data", "train", "eval")
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
 _EVAL_LINE = re.compile(

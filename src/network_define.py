@@ -15,7 +15,7 @@ from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.defrcn.rcnn import Res5ROIHeads
-from src.defrcn.resnet import STAGE_BLOCKS, ResNetC4
+from src.defrcn.resnet import STAGE_BLOCKS, ResNetC4, norm_of
 from src.defrcn.rpn import RPN, RPNHead
 from src.model_utils.config import ModelSection
 from src.model_utils.errors import InputError
@@ -43,6 +43,7 @@ def build_detector(
             "input.input_shapes: fixed shapes need model.backbone.norm FrozenBN, because another "
             "norm would measure the padding; use input_shapes: exact"
         )
+    res5_norm = norm_of(backbone.norm, roi.freeze_feat)
     channels = 4 * backbone.res2_out_channels
     stride = model.anchors.stride
     if stride != 16:
@@ -74,7 +75,7 @@ def build_detector(
         roi_heads=Res5ROIHeads(
             num_blocks=STAGE_BLOCKS[backbone.depth][3],
             in_channels=channels,
-            norm=backbone.norm,
+            norm=res5_norm,
             pooler_resolution=roi.pooler_resolution,
             spatial_scale=1.0 / stride,
             max_size=max_size,
@@ -82,7 +83,7 @@ def build_detector(
             dropout_ratio=roi.dropout_ratio if roi.cls_dropout else 0.0,
             freeze_res5=roi.freeze_feat,
             even_bins=fast,
-            tiles=fast and roi.pooler_resolution in (7, 8) and backbone.norm == "FrozenBN",
+            tiles=fast and roi.pooler_resolution in (7, 8) and res5_norm == "FrozenBN",
         ),
         train_proposals=_proposals(model, rpn.pre_nms_topk_train, rpn.post_nms_topk_train),
         test_proposals=_proposals(model, rpn.pre_nms_topk_test, rpn.post_nms_topk_test),
@@ -117,7 +118,7 @@ def initialise(net: nn.Cell, seed: int) -> None:
     """Draw the start of a run without weights, each array from the seed and its name.
 
     Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
-    box layer: 0.001; biases 0. With norms that train (GN) the scale of a convolution does not
+    box layer: 0.001; biases 0. With norms that train (BN, GN) the scale of a convolution does not
     matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
     those start at 0.3 of that, or a short run would leave them where they were. Where norms are
     frozen nothing else bounds what blocks add up to: each starts with 0.3 of its output.

@@ -245,16 +245,12 @@ def test_run_demo_calls_its_steps_in_order(project, tmp_path):
     output = tmp_path / "out put"  # below the caller's folder
     lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
     assert lines[0] == f"-m src.make_demo_data --output {output}/data/shapes --seed 0"
-    backbone = f"{output}/checkpoints/backbone.ckpt"
-    assert lines[1].startswith(f"-m src.pretrain_backbone --output {backbone} --steps=450 ")
-    assert lines[1].endswith(" --a.b=1 --c=2")
-    assert lines[2].startswith("train.py --config_path=configs/demo/shapes_base.yaml ")
-    assert f"--save_checkpoint_path={output}/checkpoints " in lines[2]
-    assert " --a.b=1 --c=2 " in lines[2]
-    assert lines[2].endswith(f"--backbone_pretrained_path={backbone}")
-    assert lines[3].startswith("eval.py --config_path=configs/demo/shapes_base.yaml ")
-    assert lines[3].endswith(f"--eval_checkpoint_path={output}/checkpoints/ckpt_0")
-    assert lines[4].startswith(f"-m src.demo_summary --output {output} --data_seconds 0")
+    assert lines[1].startswith("train.py --config_path=configs/demo/shapes_base.yaml ")
+    assert f"--save_checkpoint_path={output}/checkpoints " in lines[1]
+    assert " --a.b=1 --c=2 " in lines[1]
+    assert lines[2].startswith("eval.py --config_path=configs/demo/shapes_base.yaml ")
+    assert lines[2].endswith(f"--eval_checkpoint_path={output}/checkpoints/ckpt_0")
+    assert lines[3].startswith(f"-m src.demo_summary --output {output} --data_seconds 0")
     assert run(project, "run_demo.sh", "out put").returncode == 0
 
 

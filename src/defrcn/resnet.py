@@ -82,13 +82,46 @@ class GroupNorm(nn.Cell):
         return self.scale_and_shift(normal, self.weight, self.bias, self.zero, self.one)[0]
 
 
+class BatchNorm(nn.Cell):
+    """Batch normalisation: of the batch in training, whose statistics are gathered for later.
+
+    Its parameters have the names of `FrozenBatchNorm`, which a trained one can be loaded as.
+
+    Args:
+        num_channels: C.
+        eps: added to the variance.
+        momentum: share of a batch in the gathered statistics.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            data = Tensor(np.full(num_channels, value, np.float32))
+            kept = name.startswith("running")
+            setattr(self, name, Parameter(data, name=name, requires_grad=not kept))
+        self.of_batch = ops.BatchNorm(is_training=True, epsilon=eps, momentum=momentum)
+        self.gathered = ops.BatchNorm(is_training=False, epsilon=eps)
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        normalise = self.of_batch if self.training else self.gathered
+        return normalise(features, self.weight, self.bias, self.running_mean, self.running_var)[0]
+
+
 def make_norm(kind: str, num_channels: int) -> nn.Cell:
-    """Build the normalisation `kind`, "FrozenBN" or "GN"."""
+    """Build the normalisation `kind`, "FrozenBN", "GN" or "BN"."""
     if kind == "FrozenBN":
         return FrozenBatchNorm(num_channels)
     if kind == "GN":
         return GroupNorm(num_channels)
-    raise ValueError(f"unknown norm {kind!r}: FrozenBN or GN")
+    if kind == "BN":
+        return BatchNorm(num_channels)
+    raise ValueError(f"unknown norm {kind!r}: FrozenBN, GN or BN")
+
+
+def norm_of(kind: str, frozen: bool) -> str:
+    """The norm of a stage: batch statistics are of no use to one that is not trained."""
+    return "FrozenBN" if frozen and kind == "BN" else kind
 
 
 def _times_transposed(rows: Tensor, weight: Tensor) -> Tensor:
@@ -276,8 +309,9 @@ class ResNetC4(nn.Cell):
 
     Args:
         depth: 26, 50, 101 or 152.
-        norm: "FrozenBN" (pre-trained weights) or "GN" (from scratch).
-        freeze_at: 0 freezes nothing, 1 the stem, k the stem and res2..resk.
+        norm: "FrozenBN" (pre-trained weights), or "BN" or "GN" (from scratch).
+        freeze_at: 0 freezes nothing, 1 the stem, k the stem and res2..resk; these have FrozenBN
+            where the others have BN.
         stem_channels: channels of the stem.
         res2_channels: channels of res2; each later stage doubles them.
         masked: zero the cells beyond `padded_size` in front of every convolution that looks
@@ -307,16 +341,17 @@ class ResNetC4(nn.Cell):
         if matrix_res4 and norm != "FrozenBN":
             raise ValueError("matrix_res4 folds the norm: it needs FrozenBN")
         if masked and norm != "FrozenBN":
-            raise ValueError("fixed input shapes need FrozenBN: GN would see the padding")
+            raise ValueError("fixed input shapes need FrozenBN: another norm would see the padding")
         blocks = STAGE_BLOCKS[depth]
         self.out_channels = 4 * res2_channels
         self.masked = masked
         self.freeze_at = freeze_at
         self.matrix_res4 = matrix_res4
-        self.stem = Stem(stem_channels, norm)
-        self.res2 = make_stage(blocks[0], stem_channels, res2_channels, 1, norm)
-        self.res3 = make_stage(blocks[1], res2_channels, 2 * res2_channels, 2, norm)
-        self.res4 = make_stage(blocks[2], 2 * res2_channels, 4 * res2_channels, 2, norm)
+        norms = [norm_of(norm, freeze_at >= number) for number in (1, 2, 3, 4)]
+        self.stem = Stem(stem_channels, norms[0])
+        self.res2 = make_stage(blocks[0], stem_channels, res2_channels, 1, norms[1])
+        self.res3 = make_stage(blocks[1], res2_channels, 2 * res2_channels, 2, norms[2])
+        self.res4 = make_stage(blocks[2], 2 * res2_channels, 4 * res2_channels, 2, norms[3])
         for number, part in enumerate((self.stem, self.res2, self.res3, self.res4), start=1):
             if freeze_at >= number:
                 freeze(part)

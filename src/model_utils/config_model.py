@@ -47,8 +47,8 @@ class Backbone(Section):
     """ResNet up to res4, and res5 in the second stage."""
 
     depth: Literal[26, 50, 101, 152] = Field(default=101, description="layers: 26, 50, 101, 152")
-    norm: Literal["FrozenBN", "GN"] = Field(
-        default="FrozenBN", description="FrozenBN with pre-trained weights; GN from scratch"
+    norm: Literal["FrozenBN", "GN", "BN"] = Field(
+        default="FrozenBN", description="FrozenBN with pre-trained weights; BN or GN from scratch"
     )
     freeze_at: int = Field(
         default=3, ge=0, le=5, description="0 none, 1 stem, 2 res2 ... 5 all frozen"
