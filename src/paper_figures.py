@@ -1,0 +1,79 @@
+"""What the DeFRCN paper and its official repository report, for comparison with one's own runs.
+
+Novel AP (COCO) and novel AP50 (VOC) in percent, and the iterations of fine-tuning, which the
+official configurations give for 16 images an iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SHOTS: Mapping[str, tuple[int, ...]] = {"coco": (1, 2, 3, 5, 10, 30), "voc": (1, 2, 3, 5, 10)}
+OFFICIAL_BATCH = 16
+# The figure that the tables of the paper hold.
+METRICS: Mapping[str, str] = {"coco": "nAP", "voc": "nAP50"}
+# How the official figures were averaged: over repeats on the K-shot set of seed 0 (fsrw-like),
+# or over the K-shot sets of seeds 0 to 9 (tfa-like).
+PROTOCOLS: Mapping[str, str] = {"fsod": "fsrw", "gfsod": "tfa"}
+
+Figures = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Reported figures of one setting, in the order of its data set's `SHOTS`.
+
+    Attributes:
+        paper: the paper's table.
+        repository: the official repository's, which vary by 0.3 between runs.
+    """
+
+    paper: Figures
+    repository: Figures
+
+
+# (data set, setting, split); COCO has one split, numbered 0 here.
+REPORTED: Mapping[tuple[str, str, int], Reported] = {
+    ("coco", "fsod", 0): Reported(
+        (9.3, 12.9, 14.8, 16.1, 18.5, 22.6), (9.7, 13.1, 14.5, 15.6, 18.4, 22.6)
+    ),
+    ("coco", "gfsod", 0): Reported(
+        (4.8, 8.5, 10.7, 13.6, 16.8, 21.2), (4.8, 8.5, 10.7, 13.5, 16.7, 21.0)
+    ),
+    ("voc", "fsod", 1): Reported((53.6, 57.5, 61.5, 64.1, 60.8), (55.1, 57.4, 61.1, 64.6, 61.5)),
+    ("voc", "fsod", 2): Reported((30.1, 38.1, 47.0, 53.3, 47.9), (32.1, 40.5, 47.9, 52.9, 47.5)),
+    ("voc", "fsod", 3): Reported((48.4, 50.9, 52.3, 54.9, 57.4), (48.9, 51.9, 52.3, 55.7, 59.0)),
+    ("voc", "gfsod", 1): Reported((40.2, 53.6, 58.2, 63.6, 66.5), (43.8, 57.5, 61.4, 65.3, 67.0)),
+    ("voc", "gfsod", 2): Reported((29.5, 39.7, 43.4, 48.1, 52.8), (31.5, 40.9, 45.6, 50.1, 52.9)),
+    ("voc", "gfsod", 3): Reported((35.0, 38.3, 52.9, 57.7, 60.8), (38.2, 50.9, 54.1, 59.2, 61.9)),
+}
+
+ITERATIONS: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("coco", "fsod"): (1000, 1500, 2000, 2500, 2500, 4000),
+    ("coco", "gfsod"): (3200, 4000, 4800, 6000, 6000, 12000),
+    ("voc", "fsod"): (800, 1200, 1600, 2000, 4000),
+    ("voc", "gfsod"): (1000, 1500, 2000, 2500, 4000),
+}
+
+
+def reported(dataset: str, setting: str, split: int, source: str) -> dict[int, float]:
+    """Reported figures by shot.
+
+    Args:
+        dataset: "coco" or "voc"; any other has none.
+        setting: "fsod" or "gfsod".
+        split: VOC's split 1, 2 or 3; no matter for COCO.
+        source: "paper" or "repository".
+    """
+    found = REPORTED.get((dataset, setting, split if dataset == "voc" else 0))
+    if found is None:
+        return {}
+    values = found.paper if source == "paper" else found.repository
+    return dict(zip(SHOTS[dataset], values))
+
+
+def official_images(dataset: str, setting: str) -> dict[int, int]:
+    """Images that the official fine-tuning sees by shot: its iterations times 16."""
+    counts = ITERATIONS.get((dataset, setting), ())
+    return {shot: OFFICIAL_BATCH * n for shot, n in zip(SHOTS.get(dataset, ()), counts)}
