@@ -10,7 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.defrcn.winograd import winograd_conv3x3, winograd_conv4x4
+from src.defrcn.winograd import winograd_conv4x4
 
 STAGE_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 # As good as any (Wu & He 2018, table 3). Far fewer would remove what a channel says by itself:
@@ -179,18 +179,6 @@ class ConvNorm(nn.Cell):
         weight, shift = self.folded()
         return winograd_conv4x4(features, weight) + shift
 
-    def pointwise_map(self, features: Tensor) -> Tensor:
-        """A 1x1 convolution with a frozen norm on (N, H, W, C), stride already taken."""
-        batch, height, width, channels = features.shape
-        weight, shift = self.folded()
-        rows = _times_transposed(features.reshape(-1, channels), weight.reshape(-1, channels))
-        return (rows + shift).reshape(batch, height, width, -1)
-
-    def winograd_map(self, features: Tensor) -> Tensor:
-        """A 3x3 convolution with a frozen norm on (N, H, W, C)."""
-        weight, shift = self.folded()
-        return winograd_conv3x3(features, weight) + shift
-
 
 class Bottleneck(nn.Cell):
     """1x1 (with the stride), 3x3, 1x1, and a shortcut.
@@ -234,16 +222,6 @@ class Bottleneck(nn.Cell):
         out = self.conv3.pointwise(ops.relu(self.conv2.on_tile(out)))
         if self.projected:
             return ops.relu(out + self.shortcut.pointwise(features))
-        return ops.relu(out + features)
-
-    def on_map(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The block on (N, H, W, C), the stride already taken; mask (1, H, W, 1) or None."""
-        out = ops.relu(self.conv1.pointwise_map(features))
-        if mask is not None:
-            out = out * mask
-        out = self.conv3.pointwise_map(ops.relu(self.conv2.winograd_map(out)))
-        if self.projected:
-            return ops.relu(out + self.shortcut.pointwise_map(features))
         return ops.relu(out + features)
 
 
@@ -316,7 +294,6 @@ class ResNetC4(nn.Cell):
         res2_channels: channels of res2; each later stage doubles them.
         masked: zero the cells beyond `padded_size` in front of every convolution that looks
             at neighbours, so that a larger fixed shape gives the same features.
-        matrix_res4: compute res4 as matrix products and Winograd tiles (frozen norm only).
 
     Inputs:
         - **images** (Tensor) - (N, 3, H, W) float32, normalised, model frame.
@@ -335,18 +312,14 @@ class ResNetC4(nn.Cell):
         stem_channels: int,
         res2_channels: int,
         masked: bool = False,
-        matrix_res4: bool = False,
     ) -> None:
         super().__init__()
-        if matrix_res4 and norm != "FrozenBN":
-            raise ValueError("matrix_res4 folds the norm: it needs FrozenBN")
         if masked and norm != "FrozenBN":
             raise ValueError("fixed input shapes need FrozenBN: another norm would see the padding")
         blocks = STAGE_BLOCKS[depth]
         self.out_channels = 4 * res2_channels
         self.masked = masked
         self.freeze_at = freeze_at
-        self.matrix_res4 = matrix_res4
         norms = [norm_of(norm, freeze_at >= number) for number in (1, 2, 3, 4)]
         self.stem = Stem(stem_channels, norms[0])
         self.res2 = make_stage(blocks[0], stem_channels, res2_channels, 1, norms[1])
@@ -372,19 +345,10 @@ class ResNetC4(nn.Cell):
         for block in self.res3:
             res3 = block(res3, masks[2])
         res3 = self._cut(res3, 3)
-        return stem, res2, res3, self._cut(self._res4(res3, masks[3]), 4)
-
-    def _res4(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        if not self.matrix_res4:
-            for block in self.res4:
-                features = block(features, mask)
-            return features.transpose(0, 2, 3, 1)
-        if mask is not None:
-            mask = mask.transpose(0, 2, 3, 1)
-        features = features[:, :, ::2, ::2].transpose(0, 2, 3, 1)
+        res4 = res3
         for block in self.res4:
-            features = block.on_map(features, mask)
-        return features
+            res4 = block(res4, masks[3])
+        return stem, res2, res3, self._cut(res4.transpose(0, 2, 3, 1), 4)
 
     def _cut(self, features: Tensor, stage: int) -> Tensor:
         # Frozen weights alone do not free a stage's activations; cutting the graph does.
