@@ -20,7 +20,8 @@ from src.batching import (
     run_job,
 )
 from src.defrcn import meta_coco, meta_voc
-from src.defrcn.built_datacategory import CustomDataset, DatasetInfo, Record, resolve_dataset
+from src.defrcn.built_datacategory import resolve_dataset
+from src.defrcn.data_types import CustomDataset, DatasetInfo, Record
 from src.mindrecord_build import build_mindrecord, usable_for_training
 from src.mindrecord_io import MindRecordInfo, open_mindrecord, read_rows
 from src.model_utils.errors import InputError
@@ -49,9 +50,16 @@ def open_dataset(
     datasets_root: str | Path = "datasets",
     coco_root: str | Path = "",
     custom: Mapping[str, CustomDataset] | None = None,
+    official_vocsplit_sampling: bool = False,
 ) -> DatasetInfo:
     """`resolve_dataset`, with the classes of a data set of one's own read from its files."""
-    info = resolve_dataset(name, datasets_root=datasets_root, coco_root=coco_root, custom=custom)
+    info = resolve_dataset(
+        name,
+        datasets_root=datasets_root,
+        coco_root=coco_root,
+        custom=custom,
+        official_vocsplit_sampling=official_vocsplit_sampling,
+    )
     return READERS[info.format].read_classes(info)
 
 
@@ -66,8 +74,11 @@ def load_dataset(
     datasets_root: str | Path = "datasets",
     coco_root: str | Path = "",
     custom: Mapping[str, CustomDataset] | None = None,
+    official_vocsplit_sampling: bool = False,
 ) -> tuple[DatasetInfo, list[Record]]:
     """Read one or more data sets that share their classes, one after the other.
+
+    The arguments are those of `resolve_dataset`.
 
     Returns:
         The first data set's description, and all records.
@@ -78,7 +89,13 @@ def load_dataset(
     if not names:
         raise InputError("no data set is named")
     infos = [
-        open_dataset(name, datasets_root=datasets_root, coco_root=coco_root, custom=custom)
+        open_dataset(
+            name,
+            datasets_root=datasets_root,
+            coco_root=coco_root,
+            custom=custom,
+            official_vocsplit_sampling=official_vocsplit_sampling,
+        )
         for name in names
     ]
     for info in infos[1:]:
@@ -87,6 +104,9 @@ def load_dataset(
                 f"data sets {infos[0].name} and {info.name} have different classes; "
                 "train them one at a time"
             )
+    shots = [info.few_shot for info in infos if info.few_shot is not None]
+    if len(set(shots)) < len(shots):
+        raise InputError(f"data sets {', '.join(names)} hold the same boxes; name one of them")
     return infos[0], [record for info in infos for record in load_records(info)]
 
 

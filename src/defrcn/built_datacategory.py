@@ -1,22 +1,54 @@
 """Tables of the data sets: classes, base and novel split, names to paths. No file is read here.
 
-The COCO table and the list of its novel classes are written once; every other view (base classes,
+The tables and the lists of novel classes are written once; every other view (base classes,
 contiguous order, category ids of a split) is computed from them.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from src.defrcn.data_types import (
+    XYWH,
+    XYXY,
+    Annotation,
+    CustomDataset,
+    CustomSource,
+    DatasetInfo,
+    FewShot,
+    Record,
+)
 from src.model_utils.errors import InputError
 
-XYXY = 0
-XYWH = 1
+__all__ = [
+    "COCO_CATEGORIES",
+    "COCO_NOVEL_CLASSES",
+    "VOC_CLASSES",
+    "VOC_NOVEL_CLASSES",
+    "XYWH",
+    "XYXY",
+    "Annotation",
+    "CustomDataset",
+    "CustomSource",
+    "DatasetInfo",
+    "FewShot",
+    "Record",
+    "is_few_shot",
+    "resolve_dataset",
+    "split_classes",
+    "suggestion",
+    "voc_categories",
+]
+
 SPLITS = ("all", "base", "novel")
 FORMATS = ("coco", "voc")
+# What TFA's files hold: shots, and how many numbered sets.
+COCO_SHOTS, COCO_SEEDS = (1, 2, 3, 5, 10, 30), 10
+VOC_SHOTS, VOC_SEEDS = (1, 2, 3, 5, 10), 30
 
 # COCO's category ids have gaps (12, 26, 29, ...): id, name.
 COCO_CATEGORIES: tuple[tuple[int, str], ...] = (
@@ -103,129 +135,27 @@ COCO_CATEGORIES: tuple[tuple[int, str], ...] = (
 )
 
 # The classes that COCO shares with PASCAL VOC are the novel ones.
-COCO_NOVEL_CLASSES: tuple[str, ...] = (
-    "person",
-    "bicycle",
-    "car",
-    "motorcycle",
-    "airplane",
-    "bus",
-    "train",
-    "boat",
-    "bird",
-    "cat",
-    "dog",
-    "horse",
-    "sheep",
-    "cow",
-    "bottle",
-    "chair",
-    "couch",
-    "potted plant",
-    "dining table",
-    "tv",
+COCO_NOVEL_CLASSES: tuple[str, ...] = tuple(
+    "person,bicycle,car,motorcycle,airplane,bus,train,boat,bird,cat,dog,horse,sheep,cow,bottle,"
+    "chair,couch,potted plant,dining table,tv".split(",")
 )
 
+# PASCAL VOC's classes. In each of its three splits five are novel, and those come last.
+VOC_CLASSES: tuple[str, ...] = tuple(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
+    "person pottedplant sheep sofa train tvmonitor".split()
+)
+VOC_NOVEL_CLASSES: dict[int, tuple[str, ...]] = {
+    1: ("bird", "bus", "cow", "motorbike", "sofa"),
+    2: ("aeroplane", "bottle", "cow", "horse", "sofa"),
+    3: ("boat", "cat", "motorbike", "sheep", "sofa"),
+}
 
-@dataclass(frozen=True)
-class Annotation:
-    """One labelled object.
-
-    Attributes:
-        bbox: four numbers in image-frame pixels, read according to `bbox_mode`.
-        bbox_mode: 0 for (x1, y1, x2, y2), 1 for (x, y, width, height).
-        category_id: class index 0..K-1 of the data set that was asked for.
-        iscrowd: 1 for a region with many objects, which is not trained on.
-        difficult: 1 for PASCAL VOC's 'difficult' objects: trained on, ignored in evaluation.
-    """
-
-    bbox: tuple[float, float, float, float]
-    bbox_mode: int
-    category_id: int
-    iscrowd: int = 0
-    difficult: int = 0
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image: path, id, height and width in pixels (EXIF orientation applied), objects."""
-
-    file_name: str
-    image_id: int | str
-    height: int
-    width: int
-    annotations: tuple[Annotation, ...]
-
-
-@dataclass(frozen=True)
-class CustomSource:
-    """Where a part of a data set of one's own lies; paths relative to the data sets' root.
-
-    Attributes:
-        annotations: COCO-format JSON file, or folder of VOC-style XML files.
-        images: folder of the images.
-        image_list: VOC format only: text file with one image id a line (default: every XML file).
-    """
-
-    annotations: str
-    images: str
-    image_list: str = ""
-
-
-@dataclass(frozen=True)
-class CustomDataset:
-    """A data set of one's own: format ("coco" or "voc"), two parts, the names of novel classes.
-
-    `classes` fixes the class order of a VOC-format set; without it the names found in the training
-    files are sorted. A COCO-format set has the order of its category ids.
-    """
-
-    format: str
-    train: CustomSource
-    test: CustomSource
-    novel_classes: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a data set's name stands for.
-
-    Attributes:
-        name: for example `coco14_trainval_base`.
-        format: "coco" or "voc".
-        annotations: COCO JSON file, or folder of VOC XML files.
-        image_root: folder of the images.
-        image_list: VOC format: optional file with the image ids, one a line.
-        class_names: the classes of this split; the position is the class index.
-        category_ids: the annotation file's ids in the same order (VOC format: 1..K).
-        base_classes: names; base and novel together are the classes of the whole data set.
-        novel_classes: names.
-        split: "all", "base" or "novel": which classes `class_names` holds.
-        known_category_ids: every id that may occur in the annotations; an id outside is an error,
-            an id inside but of another split is left out.
-        class_source: data set of one's own: the training annotations, whose classes decide.
-        class_source_list: VOC format: the image list that goes with `class_source`.
-        declared_classes: VOC format: class order given by the user, or empty.
-
-    The class fields of a data set of one's own are empty until `meta_coco.read_classes` or
-    `meta_voc.read_classes` has read them from `class_source`.
-    """
-
-    name: str
-    format: str
-    annotations: Path
-    image_root: Path
-    image_list: Path | None
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    base_classes: tuple[str, ...]
-    novel_classes: tuple[str, ...]
-    split: str = "all"
-    known_category_ids: tuple[int, ...] = ()
-    class_source: Path | None = None
-    class_source_list: Path | None = None
-    declared_classes: tuple[str, ...] = ()
+_COCO_NAME = re.compile(r"coco14_(?P<part>trainval|test)_(?P<split>all|base|novel)")
+_VOC_NAME = re.compile(
+    r"voc_(?P<year>2007|2012)_(?P<part>trainval|test)_(?P<split>all|base|novel)(?P<number>[123])"
+)
+_FEW_SHOT_NAME = re.compile(r"(?P<full>.+)_(?P<shot>[1-9]\d{0,8})shot_seed(?P<seed>0|[1-9]\d{0,8})")
 
 
 def suggestion(word: str, candidates: Iterable[str]) -> str:
@@ -256,12 +186,28 @@ def split_classes(
     return tuple(name for _, name in wanted), tuple(number for number, _ in wanted)
 
 
-def _coco14(part: str, split: str, datasets_root: Path, coco_root: Path) -> DatasetInfo:
+def voc_categories(number: int) -> tuple[tuple[int, str], ...]:
+    """(id, name) of PASCAL VOC's classes in split 1, 2 or 3: base classes first; ids from 1."""
+    novel = VOC_NOVEL_CLASSES[number]
+    base = tuple(name for name in VOC_CLASSES if name not in novel)
+    return tuple(enumerate((*base, *novel), start=1))
+
+
+def is_few_shot(name: str) -> bool:
+    """Whether a data set's name is that of a K-shot set, known or not."""
+    return bool(re.search(r"_\d+shot_seed\w+$", name))
+
+
+def _coco14(name: str, datasets_root: Path, coco_root: Path) -> DatasetInfo | None:
+    found = _COCO_NAME.fullmatch(name)
+    if found is None:
+        return None
+    split = found["split"]
     names, numbers = split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, split)
     splits = datasets_root / "cocosplit" / "datasplit"
-    trainval = part == "trainval"
+    trainval = found["part"] == "trainval"
     return DatasetInfo(
-        name=f"coco14_{part}_{split}",
+        name=name,
         format="coco",
         annotations=splits / ("trainvalno5k.json" if trainval else "5k.json"),
         image_root=coco_root / ("trainval2014" if trainval else "val2014"),
@@ -275,21 +221,47 @@ def _coco14(part: str, split: str, datasets_root: Path, coco_root: Path) -> Data
     )
 
 
-def _custom(name: str, part: str, split: str, own: CustomDataset, root: Path) -> DatasetInfo:
-    full_name = f"{name}_{part}_{split}"
+def _voc(name: str, datasets_root: Path) -> DatasetInfo | None:
+    found = _VOC_NAME.fullmatch(name)
+    if found is None or (found["year"], found["part"]) == ("2012", "test"):
+        return None
+    split, number = found["split"], int(found["number"])
+    categories = voc_categories(number)
+    names, numbers = split_classes(categories, VOC_NOVEL_CLASSES[number], split)
+    root = datasets_root / f"VOC{found['year']}"
+    return DatasetInfo(
+        name=name,
+        format="voc",
+        annotations=root / "Annotations",
+        image_root=root / "JPEGImages",
+        image_list=root / "ImageSets" / "Main" / f"{found['part']}.txt",
+        class_names=names,
+        category_ids=numbers,
+        base_classes=split_classes(categories, VOC_NOVEL_CLASSES[number], "base")[0],
+        novel_classes=VOC_NOVEL_CLASSES[number],
+        split=split,
+        known_category_ids=tuple(number for number, _ in categories),
+    )
+
+
+def _custom(name: str, sets: Mapping[str, CustomDataset], root: Path) -> DatasetInfo | None:
+    stem, part, split = ("", "", *name.rsplit("_", 2))[-3:]
+    if stem not in sets or part not in ("train", "test") or split not in SPLITS:
+        return None
+    own = sets[stem]
     if own.format not in FORMATS:
         raise InputError(
-            f"data set {name!r}: format {own.format!r} is unknown; use one of {', '.join(FORMATS)}"
+            f"data set {stem!r}: format {own.format!r} is unknown; use one of {', '.join(FORMATS)}"
         )
     if split == "novel" and not own.novel_classes:
-        raise InputError(f"{full_name}: the data set {name!r} names no novel classes")
+        raise InputError(f"{name}: the data set {stem!r} names no novel classes")
     source = own.train if part == "train" else own.test
 
     def listed(path: str) -> Path | None:
         return root / path if path else None
 
     return DatasetInfo(
-        name=full_name,
+        name=name,
         format=own.format,
         annotations=root / source.annotations,
         image_root=root / source.images,
@@ -305,38 +277,119 @@ def _custom(name: str, part: str, split: str, own: CustomDataset, root: Path) ->
     )
 
 
+def _check_numbered(name: str, shot: int, seed: int, shots: Iterable[int], seeds: int) -> None:
+    """Refuse shots and seeds that TFA's files do not have."""
+    if shot not in shots:
+        listing = ", ".join(map(str, shots))
+        raise InputError(f"data set {name!r}: {shot} shots do not exist, only {listing}")
+    if seed >= seeds:
+        raise InputError(
+            f"data set {name!r}: seed {seed} does not exist, only 0 to {seeds - 1}; "
+            "choose the set with --shot_seed"
+        )
+
+
+def _few_shot(
+    info: DatasetInfo,
+    shot: int,
+    seed: int,
+    root: Path,
+    own: Mapping[str, CustomDataset],
+    *,
+    seeded: bool,
+) -> DatasetInfo | None:
+    """The K-shot set of a full one, or None where there is none (test and base sets)."""
+    name = f"{info.name}_{shot}shot_seed{seed}"
+    if info.split == "base" or re.search(r"_test_[a-z]+\d?$", info.name):
+        return None
+    if info.class_source is None and info.format == "coco":
+        _check_numbered(name, shot, seed, COCO_SHOTS, COCO_SEEDS)
+        return replace(info, name=name, few_shot=FewShot(root / "cocosplit", shot, seed))
+    if info.class_source is None:
+        _check_numbered(name, shot, seed, VOC_SHOTS, VOC_SEEDS)
+        files = FewShot(root / "vocsplit", shot, seed, seeded, voc_root=root)
+        return replace(info, name=name, few_shot=files)
+    stem = info.name.rsplit("_", 2)[0]
+    if not own[stem].few_shot:
+        raise InputError(
+            f"data set {name!r}: data.custom.{stem}.few_shot is empty; draw K-shot files with "
+            "python -m src.draw_kshot and name their folder there"
+        )
+    return replace(info, name=name, few_shot=FewShot(root / own[stem].few_shot, shot, seed))
+
+
+def _known_names(own: Iterable[str], ending: str) -> list[str]:
+    """Every name of a full set, or with the ending of a K-shot set every one of that kind."""
+    splits = ("all", "novel") if ending else SPLITS
+    parts = ("trainval",) if ending else ("trainval", "test")
+    names = [f"coco14_{part}_{split}" for part in parts for split in splits]
+    for number in VOC_NOVEL_CLASSES:
+        for year in ("2007", "2012"):
+            names += [f"voc_{year}_trainval_{split}{number}" for split in splits]
+        names += [] if ending else [f"voc_2007_test_{split}{number}" for split in splits]
+    parts = ("train",) if ending else ("train", "test")
+    names += [f"{key}_{part}_{split}" for key in own for part in parts for split in splits]
+    return [name + ending for name in names]
+
+
+def _unknown(name: str, own: Iterable[str]) -> InputError:
+    """One sentence with the nearest name and the patterns of all names."""
+    found = re.search(r"_\d+_?shots?_seed\w*$", name)
+    ending = ""
+    if found:
+        shot, seed = re.findall(r"\d+", found[0])[0], re.search(r"seed(\d+)$", name)
+        ending = f"_{shot}shot_seed{seed[1] if seed else 0}"
+    patterns = [
+        "coco14_{trainval,test}_{all,base,novel}",
+        "coco14_trainval_{all,novel}_{K}shot_seed{S}",
+        "voc_{2007,2012}_trainval_{all,base,novel}{1,2,3}",
+        "voc_2007_test_{all,base,novel}{1,2,3}",
+        "voc_{2007,2012}_trainval_{all,novel}{1,2,3}_{K}shot_seed{S}",
+    ]
+    for key in sorted(own):
+        patterns += [f"{key}_{{train,test}}_{{all,base,novel}}"]
+        patterns += [f"{key}_train_{{all,novel}}_{{K}}shot_seed{{S}}"]
+    hint = suggestion(name, _known_names(sorted(own), ending))
+    return InputError(f"data set {name!r} is unknown{hint}; known are {', '.join(patterns)}")
+
+
 def resolve_dataset(
     name: str,
     *,
     datasets_root: str | Path = "datasets",
     coco_root: str | Path = "",
     custom: Mapping[str, CustomDataset] | None = None,
+    official_vocsplit_sampling: bool = False,
 ) -> DatasetInfo:
     """Look up a data set by name.
 
     Args:
-        name: `coco14_{trainval,test}_{all,base,novel}`, or `<own>_{train,test}_{all,base,novel}`
-            for each key `<own>` of `custom`.
+        name: `coco14_{trainval,test}_{all,base,novel}`;
+            `coco14_trainval_{all,novel}_{K}shot_seed{S}` with K of 1, 2, 3, 5, 10, 30 and S 0-9;
+            `voc_{2007,2012}_trainval_{all,base,novel}{1,2,3}`,
+            `voc_2007_test_{all,base,novel}{1,2,3}`, where the digit is the split;
+            `voc_{2007,2012}_trainval_{all,novel}{1,2,3}_{K}shot_seed{S}` with K up to 10 and S
+            0-29: both years name the same images, which are of both;
+            `<own>_{train,test}_{all,base,novel}` for each key `<own>` of `custom`, and
+            `<own>_train_{all,novel}_{K}shot_seed{S}` if it has K-shot files.
         datasets_root: folder that the official layout starts from.
         coco_root: folder with COCO's images; empty for `<datasets_root>/coco`.
         custom: data sets of one's own.
+        official_vocsplit_sampling: draw PASCAL VOC's K boxes anew at every reading.
 
     Raises:
-        InputError: the name is unknown, or a novel split is asked of a set without novel classes.
+        InputError: the name is unknown, a novel split is asked of a set without novel classes, or
+            there are no such shots or seeds.
     """
     root = Path(datasets_root)
     coco = Path(coco_root) if str(coco_root) else root / "coco"
     own = dict(custom or {})
-    known = {f"coco14_{part}_{split}" for part in ("trainval", "test") for split in SPLITS}
-    known |= {
-        f"{key}_{part}_{split}" for key in own for part in ("train", "test") for split in SPLITS
-    }
-    if name not in known:
-        raise InputError(
-            f"data set {name!r} is unknown{suggestion(name, sorted(known))}; "
-            f"known are {', '.join(sorted(known))}"
-        )
-    stem, part, split = name.rsplit("_", 2)
-    if stem in own:
-        return _custom(stem, part, split, own[stem], root)
-    return _coco14(part, split, root, coco)
+    numbered = _FEW_SHOT_NAME.fullmatch(name)
+    full_name = numbered["full"] if numbered else name
+    info = _custom(full_name, own, root) or _coco14(full_name, root, coco) or _voc(full_name, root)
+    if info is not None and numbered:
+        shot, seed = int(numbered["shot"]), int(numbered["seed"])
+        info = _few_shot(info, shot, seed, root, own, seeded=not official_vocsplit_sampling)
+    if info is None:
+        raise _unknown(name, own)
+    return info

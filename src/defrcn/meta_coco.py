@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.defrcn.built_datacategory import (
-    COCO_CATEGORIES,
-    XYWH,
-    Annotation,
-    DatasetInfo,
-    Record,
-    split_classes,
-    suggestion,
-)
+from src.defrcn.built_datacategory import COCO_CATEGORIES, split_classes, suggestion
+from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, FewShot, Record
+from src.defrcn.few_shot import class_file, draw
 from src.model_utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+LISTS = ("images", "annotations", "categories")
 MAX_SIDE = (1 << 31) - 1
 
 
@@ -77,8 +72,8 @@ def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
         raise InputError(f"{source}: the numbers of the box are too large") from None
 
 
-def read_json(path: Path) -> Json:
-    """Read an annotation file.
+def read_json(path: Path, optional: Sequence[str] = ()) -> Json:
+    """Read an annotation file; lists in `optional` that it does not have are empty.
 
     Raises:
         InputError: the file is missing, is not JSON, or has no lists of images and categories.
@@ -90,7 +85,9 @@ def read_json(path: Path) -> Json:
         raise InputError(f"annotation file {path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"annotation file {path} cannot be read as JSON: {error}") from error
-    for key in ("images", "annotations", "categories"):
+    for key in optional if isinstance(content, dict) else ():
+        content.setdefault(key, [])
+    for key in LISTS:
         part = content.get(key) if isinstance(content, dict) else None
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
             raise InputError(f"annotation file {path} has no list {key!r} as COCO format asks")
@@ -204,16 +201,28 @@ def _images(content: Json, path: Path) -> dict[int | str, Json]:
     return dict(sorted(images.items()))
 
 
+def _record(
+    number: int | str, image: Json, objects: Sequence[Annotation], info: DatasetInfo
+) -> Record:
+    source = f"{info.annotations}: image {number!r} ({image.get('file_name')!r})"
+    height, width = _size(image, source)
+    path = image_path(info.image_root, image.get("file_name"), source)
+    return Record(path, number, height, width, tuple(objects))
+
+
 def load_records(info: DatasetInfo) -> list[Record]:
     """Read the images of a data set with the objects of its classes.
 
     Images come in the order of their ids and keep their place without objects too; objects come
-    in the order of the file. Boxes are as written, (x, y, width, height), also empty ones.
+    in the order of the file. Boxes are as written, (x, y, width, height), also empty ones. A K-shot
+    set has the images of its boxes only: see `load_few_shot`.
 
     Raises:
         InputError: the file cannot be read, or an entry is wrong: size, path, id, class or box.
     """
     info = read_classes(info)
+    if info.few_shot is not None:
+        return load_few_shot(info, info.few_shot)
     content = read_json(info.annotations)
     _check_categories(info, content)
     images = _images(content, info.annotations)
@@ -230,10 +239,54 @@ def load_records(info: DatasetInfo) -> list[Record]:
             objects[number].append(annotation)
     if orphans:
         logger.warning("%s: %d annotations of unlisted images ignored", info.annotations, orphans)
-    records = []
-    for number, image in images.items():
-        source = f"{info.annotations}: image {number!r} ({image.get('file_name')!r})"
-        height, width = _size(image, source)
-        path = image_path(info.image_root, image.get("file_name"), source)
-        records.append(Record(path, number, height, width, tuple(objects[number])))
-    return records
+    return [_record(number, image, objects[number], info) for number, image in images.items()]
+
+
+def _class_boxes(
+    info: DatasetInfo, name: str, category: int, few_shot: FewShot
+) -> list[tuple[Record, Annotation]]:
+    """The K boxes of one class with their images, in the order of the images' ids."""
+    path = class_file(few_shot, "coco", name)
+    info = replace(info, annotations=path)
+    content = read_json(path, optional=("categories",))  # without them ids are the data set's
+    _check_categories(info, content)
+    # an image may be listed once for each of its boxes
+    unique = {json.dumps(image, sort_keys=True): image for image in content["images"]}
+    content["images"] = list(unique.values())
+    images = _images(content, path)
+    index_of = {category: info.category_ids.index(category)}
+    objects: dict[int | str, list[Annotation]] = {number: [] for number in images}
+    for entry in content["annotations"]:
+        number = entry.get("image_id")
+        if not isinstance(number, (int, str)) or number not in objects:
+            raise InputError(f"{path}: annotation {entry.get('id')!r} is of an unlisted image")
+        annotation = _annotation(entry, info, index_of, f"{images[number].get('file_name')!r}")
+        if annotation is None:
+            raise InputError(f"{path}: annotation {entry.get('id')!r} is not of class {name!r}")
+        if not annotation.iscrowd:
+            objects[number].append(annotation)
+    bare = {number: _record(number, image, (), info) for number, image in images.items()}
+    pairs = [(bare[number], found) for number, group in objects.items() for found in group]
+    return draw(pairs, few_shot, name, path)
+
+
+def load_few_shot(info: DatasetInfo, few_shot: FewShot) -> list[Record]:
+    """Read a K-shot set: one record an image, with the boxes of all classes merged.
+
+    Images come in the order in which the classes, one after the other, first name them. Crowds
+    are left out.
+
+    Raises:
+        InputError: a class has no file or no box, or a file is wrong.
+    """
+    images: dict[int | str, Record] = {}
+    objects: dict[int | str, list[Annotation]] = {}
+    for name, category in zip(info.class_names, info.category_ids):
+        for image, annotation in _class_boxes(info, name, category, few_shot):
+            if images.setdefault(image.image_id, image) != image:
+                raise InputError(
+                    f"{class_file(few_shot, 'coco', name)}: image id {image.image_id!r} is another "
+                    "image there than in the file of another class"
+                )
+            objects.setdefault(image.image_id, []).append(annotation)
+    return [replace(images[number], annotations=tuple(objects[number])) for number in images]

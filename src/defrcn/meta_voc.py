@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from src.defrcn.built_datacategory import XYXY, Annotation, DatasetInfo, Record, suggestion
+from src.defrcn.built_datacategory import suggestion
+from src.defrcn.data_types import XYXY, Annotation, DatasetInfo, FewShot, Record
+from src.defrcn.few_shot import class_file, draw
 from src.defrcn.meta_coco import MAX_SIDE, image_path, with_classes
 from src.model_utils.errors import InputError
 
@@ -137,31 +141,86 @@ def _find_image(
     return image_path(info.image_root, name or f"{image_id}.jpg", source)
 
 
+def _read_image(
+    info: DatasetInfo, image_id: str, class_ids: dict[str, int], present: set[str]
+) -> Record:
+    """One annotation file with the objects of some classes."""
+    path = _annotation_path(info.annotations, image_id)
+    root = parse_xml(path)
+    source = str(path)
+    height, width = (int(_number(root, f"size/{tag}", source)) for tag in ("height", "width"))
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise InputError(f"{source}: <size> says {width} x {height} pixels")
+    known = [*info.base_classes, *info.novel_classes]
+    objects = [_object(item, class_ids, known, source) for item in root.findall("object")]
+    kept = tuple(item for item in objects if item is not None)
+    file_name = _find_image(info, image_id, root, present, source)
+    return Record(file_name, image_id, height, width, kept)
+
+
 def load_records(info: DatasetInfo) -> list[Record]:
     """Read the images of a data set with the objects of its classes.
 
     Images come in the order of the image list (without one: of their names). Boxes are
-    (x1, y1, x2, y2) with 1 taken from the first corner, as VOC counts pixels from 1.
+    (x1, y1, x2, y2) with 1 taken from the first corner, as VOC counts pixels from 1. A K-shot set
+    is another matter: see `load_few_shot`.
 
     Raises:
         InputError: a file is missing or wrong; the message names it.
     """
     info = read_classes(info)
+    if info.few_shot is not None:
+        return load_few_shot(info, info.few_shot)
+    present = _images_of(info)
+    class_ids = {name: index for index, name in enumerate(info.class_names)}
+    ids = _image_ids(info.annotations, info.image_list)
+    return [_read_image(info, image_id, class_ids, present) for image_id in ids]
+
+
+def _images_of(info: DatasetInfo) -> set[str]:
     if not info.image_root.is_dir():
         raise InputError(f"image folder {info.image_root} does not exist")
-    class_ids = {name: index for index, name in enumerate(info.class_names)}
-    known = [*info.base_classes, *info.novel_classes]
-    present = set(os.listdir(info.image_root))
+    return set(os.listdir(info.image_root))
+
+
+def _listed_ids(path: Path) -> list[str]:
+    """Image ids of a K-shot list: paths such as datasets/VOC2007/JPEGImages/000013.jpg, or ids.
+
+    Some of TFA's lists name an image twice, and its objects then count twice, as officially.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"K-shot list {path} cannot be read: {error}") from error
+    return [re.sub(r"\.(jpe?g|png|bmp)$", "", line.split("/")[-1], flags=re.I) for line in lines]
+
+
+def _year(info: DatasetInfo, image_id: str, voc_root: Path) -> DatasetInfo:
+    """PASCAL VOC's folders for an image: only those of 2012 have an underscore in their ids."""
+    root = voc_root / ("VOC2012" if "_" in image_id else "VOC2007")
+    return replace(info, annotations=root / "Annotations", image_root=root / "JPEGImages")
+
+
+def load_few_shot(info: DatasetInfo, few_shot: FewShot) -> list[Record]:
+    """Read a K-shot set: one record an object, class after class.
+
+    A class's list names images; all objects of the class in them, also difficult ones, are taken
+    or, if they are more than K, K of them. The draw is seeded by the set's seed (the official
+    code's is not): see `few_shot.draw`.
+
+    Raises:
+        InputError: a class has no list or no object, or a file is missing or wrong.
+    """
     records = []
-    for image_id in _image_ids(info.annotations, info.image_list):
-        path = _annotation_path(info.annotations, image_id)
-        root = parse_xml(path)
-        source = str(path)
-        height, width = (int(_number(root, f"size/{tag}", source)) for tag in ("height", "width"))
-        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-            raise InputError(f"{source}: <size> says {width} x {height} pixels")
-        objects = [_object(item, class_ids, known, source) for item in root.findall("object")]
-        kept = tuple(item for item in objects if item is not None)
-        file_name = _find_image(info, image_id, root, present, source)
-        records.append(Record(file_name, image_id, height, width, kept))
+    folders: dict[Path, set[str]] = {}
+    for index, name in enumerate(info.class_names):
+        path = class_file(few_shot, "voc", name)
+        found = []
+        for image_id in _listed_ids(path):
+            place = _year(info, image_id, few_shot.voc_root) if few_shot.voc_root else info
+            if place.image_root not in folders:
+                folders[place.image_root] = _images_of(place)
+            image = _read_image(place, image_id, {name: index}, folders[place.image_root])
+            found += [replace(image, annotations=(entry,)) for entry in image.annotations]
+        records += draw(found, few_shot, name, path)
     return records

@@ -1,0 +1,153 @@
+"""The K boxes of each class that a network was fine-tuned on, with a hash to know them again.
+
+Training writes them beside its checkpoints; the calibration block compares them with the boxes
+that it is about to make prototypes of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from src.defrcn.data_types import XYWH, XYXY, Annotation, Record
+from src.model_utils.errors import InputError
+
+FILE_NAME = "support_set.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """The boxes of a K-shot set.
+
+    Attributes:
+        dataset: name of the set, or names joined with "+".
+        class_names: the position is the class index.
+        records: images with the K boxes of each class, in whatever order.
+    """
+
+    dataset: str
+    class_names: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of classes, file names, image sizes and boxes.
+
+        It depends neither on the folder that the images lie in, nor on the data set's name, nor
+        on the order of records and boxes, nor on how they are grouped into records.
+        """
+        entries = sorted(
+            [
+                re.split(r"[/\\]", record.file_name)[-1],
+                record.height,
+                record.width,
+                entry.category_id,
+                entry.bbox_mode,
+                *map(float, entry.bbox),
+            ]
+            for record in self.records
+            for entry in record.annotations
+        )
+        content = json.dumps([FORMAT_VERSION, list(self.class_names), entries])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, which `from_json` reads back to an equal set."""
+        return {
+            "version": FORMAT_VERSION,
+            "dataset": self.dataset,
+            "sha256": self.sha256,
+            "class_names": list(self.class_names),
+            "records": [
+                {
+                    "file_name": record.file_name,
+                    "image_id": record.image_id,
+                    "height": record.height,
+                    "width": record.width,
+                    "annotations": [
+                        {
+                            "bbox": list(entry.bbox),
+                            "bbox_mode": entry.bbox_mode,
+                            "category_id": entry.category_id,
+                            "iscrowd": entry.iscrowd,
+                            "difficult": entry.difficult,
+                        }
+                        for entry in record.annotations
+                    ],
+                }
+                for record in self.records
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: object, source: str = FILE_NAME) -> SupportSet:
+        """Read what `to_json` made, and check that it still has its hash.
+
+        Args:
+            content: parsed JSON.
+            source: the file, for messages.
+
+        Raises:
+            InputError: it is no support set, or was changed.
+        """
+        if not isinstance(content, dict) or content.get("version") != FORMAT_VERSION:
+            raise InputError(f"{source} is no support set of this version; write it by training")
+        try:
+            support = cls(
+                str(content["dataset"]),
+                tuple(map(str, content["class_names"])),
+                tuple(_record(entry) for entry in content["records"]),
+            )
+            stored = content["sha256"]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{source} is no whole support set: {error!r}") from error
+        count = len(support.class_names)
+        for record in support.records:
+            if any(not 0 <= entry.category_id < count for entry in record.annotations):
+                raise InputError(f"{source}: {record.file_name} has a box of an unlisted class")
+        if stored != support.sha256:
+            raise InputError(f"{source} was changed after it was written: its hash does not fit")
+        return support
+
+
+def read_support_set(path: Path) -> SupportSet:
+    """Read a support set's file.
+
+    Raises:
+        InputError: it is missing, is no support set, or was changed.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"support set {path} cannot be read: {error}") from error
+    return SupportSet.from_json(content, str(path))
+
+
+def _record(entry: dict[str, Any]) -> Record:
+    image_id = entry["image_id"]
+    return Record(
+        str(entry["file_name"]),
+        image_id if isinstance(image_id, int) else str(image_id),
+        int(entry["height"]),
+        int(entry["width"]),
+        tuple(_annotation(item) for item in entry["annotations"]),
+    )
+
+
+def _annotation(item: dict[str, Any]) -> Annotation:
+    x, y, third, fourth = map(float, item["bbox"])
+    if item["bbox_mode"] not in (XYXY, XYWH):
+        raise ValueError(f"bbox_mode {item['bbox_mode']!r}")
+    return Annotation(
+        (x, y, third, fourth),
+        int(item["bbox_mode"]),
+        int(item["category_id"]),
+        int(item["iscrowd"]),
+        int(item["difficult"]),
+    )
