@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from src.checkpoint import (
     load_weights,
 )
 from src.dataset import TrainLoader, build_mindrecord, load_dataset
-from src.defrcn.built_datacategory import CustomDataset, CustomSource, DatasetInfo, Record
+from src.defrcn.built_datacategory import is_few_shot
+from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
+from src.defrcn.support_set import FILE_NAME, SupportSet, read_support_set
 from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.device_adapter import Runtime
@@ -35,6 +37,7 @@ from src.parameter_rules import (
     shapes_of,
 )
 from src.trainer import Noise, Trainer
+from src.util import write_json
 from src.weights_note import check_classes, class_names_of
 
 logger = logging.getLogger(__name__)
@@ -49,22 +52,64 @@ def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list
             test=CustomSource(**own.test.model_dump()),
             novel_classes=own.novel_classes,
             classes=own.classes,
+            few_shot=own.few_shot,
         )
         for name, own in config.data.custom.items()
     }
     return load_dataset(
-        names, datasets_root=config.datasets_root, coco_root=config.coco_root, custom=custom
+        names,
+        datasets_root=config.datasets_root,
+        coco_root=config.coco_root,
+        custom=custom,
+        official_vocsplit_sampling=config.data.official_vocsplit_sampling,
     )
+
+
+def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Record]) -> None:
+    """Write `support_set.json` into the run's folder if a training set is a K-shot set.
+
+    Args:
+        config: the configuration.
+        info: the first training set.
+        records: of all training sets.
+
+    Raises:
+        InputError: a run is resumed with other boxes than it was started with.
+    """
+    path = Path(config.save_checkpoint_path) / FILE_NAME
+    names = tuple(name for name in config.data.train if is_few_shot(name))
+    if config.rank_id != 0:
+        return
+    if not names:
+        path.unlink(missing_ok=True)  # of another run that had this folder
+        return
+    if names != config.data.train:
+        _, records = read_sets(config, names)
+    support = SupportSet("+".join(names), info.class_names, tuple(records))
+    if config.resume and path.is_file() and not config.data.official_vocsplit_sampling:
+        before = read_support_set(path)
+        if before.sha256 != support.sha256:
+            raise InputError(
+                f"{path} holds the boxes of {before.dataset}, which the run was started with, and "
+                f"they are not those of {support.dataset} now; set --shot_seed and the data as "
+                "they were, or start a run in another folder"
+            )
+    boxes = sum(len(record.annotations) for record in records)
+    logger.info("%s: %d boxes, %s: %s", support.dataset, boxes, path, support.sha256[:12])
+    write_json(path, support.to_json(), indent=1)
 
 
 def open_training_data(config: Config, *, start_batch: int) -> TrainLoader:
     """Read the training sets, build their MindRecord if needed, and open them.
+
+    The boxes of K-shot sets are written beside the run's checkpoints: see `write_support_set`.
 
     Args:
         config: the configuration.
         start_batch: number of the first batch, for a resumed run.
     """
     info, records = read_sets(config, config.data.train)
+    write_support_set(config, info, records)
     build_mindrecord(
         records,
         config.train_mindrecord_dir,
