@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loader = assembly.open_training_data(config, start_batch=resumed.step if resumed else 0)
     net = assembly.make_detector(config, loader.class_names)
     schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
-    assembly.load_start(config, net, resumed)
+    assembly.load_start(config, net, resumed, loader.class_names)
     test_sets = assembly_eval.open_test_sets(config) if assembly_eval.evaluates(config) else []
     eval_step = assembly_eval.make_eval_step(config, net)
 

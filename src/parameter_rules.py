@@ -86,6 +86,15 @@ SURGERY_REMOVE = ParameterRule(
 )
 
 
+def detector_rule(names: Iterable[str]) -> ParameterRule:
+    """The rule for a detector to start from: without any class or box layer, they start anew.
+
+    A file that has a part of them is no result of surgery and has to be whole.
+    """
+    (pattern,) = SURGERY_REMOVE.allowed_missing
+    return FULL if any(fnmatchcase(name, pattern) for name in names) else SURGERY_REMOVE
+
+
 def shapes_of(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array of a mapping."""
     return {name: tuple(array.shape) for name, array in params.items()}

@@ -21,6 +21,7 @@ LAYER_2 = {
         "rcnn",
         "resnet",
         "pcb_resnet",
+        "pcb_encoder",
     )
 }
 LAYER_3 = {"src.defrcn.de_frcn", "src.defrcn.pcb"}
@@ -30,7 +31,6 @@ LAYER_4 = {
         "dataset",
         "network_define",
         "detecteval",
-        "model_surgery",
         "pkl2ckpt",
         "pth2ckpt",
         "trainer",
@@ -46,6 +46,7 @@ TOOLS = {
         "demo_summary",
         "pretrain_backbone",
         "draw_kshot",
+        "model_surgery",
         "sweep",
         "predict",
     )

@@ -1,0 +1,355 @@
+r"""Make a base detector ready for fine-tuning on few shots: model surgery on its class layers.
+
+    python -m src.model_surgery --dataset=coco --method=remove \
+        --src-path=checkpoints/coco/defrcn_det_r101_base
+    python -m src.model_surgery --dataset=coco --method=randinit --save-dir=weights \
+        --src-path=checkpoints/coco/defrcn_det_r101_base/ckpt_0/defrcn-110000.ckpt
+
+`remove` leaves the class and box layers out: they start anew for the novel classes (fsod).
+`randinit` makes them as wide as all classes need; the base classes and the background keep what
+they learned, the novel ones get small random weights (gfsod). The result is
+TAR_NAME_remove.ckpt or TAR_NAME_surgery.ckpt, for `model_pretrained_path`.
+
+`--dataset` is coco, voc, or the configuration file of one's own data set, whose `data.train` says
+which one; `--key=value` flags then change the configuration, such as `--datasets_root`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__" and not __package__:  # python src/model_surgery.py
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.checkpoint import load_training_checkpoint, load_weights, write_weights
+from src.defrcn import meta_coco, meta_voc
+from src.defrcn.built_datacategory import (
+    CustomDataset,
+    CustomSource,
+    DatasetInfo,
+    resolve_dataset,
+    suggestion,
+)
+from src.model_utils.config import Config, load_config
+from src.model_utils.errors import InputError
+from src.util import run_main, set_up_logging, sha256_file
+from src.weights_note import check_classes, class_names_of, note_path, write_note
+
+logger = logging.getLogger(__name__)
+
+CLS_SCORE, BBOX_PRED = "cls_score", "bbox_pred"
+PARAM_NAMES = tuple(f"roi_heads.box_predictor.{layer}" for layer in (CLS_SCORE, BBOX_PRED))
+ENDINGS = {"remove": "remove", "randinit": "surgery"}
+STD = 0.01
+
+Params = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What surgery has to know of a data set.
+
+    Attributes:
+        dataset: its name, for messages.
+        positions: for every base class its index among all classes.
+        total: number of all classes.
+        base_names: in index order; () if not known.
+        all_names: likewise.
+    """
+
+    dataset: str
+    positions: tuple[int, ...]
+    total: int
+    base_names: tuple[str, ...] = ()
+    all_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A base detector: where it came from, its classes (() if not known), its parameters."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    params: Params
+
+
+def classes_of(info: DatasetInfo, dataset: str) -> Classes:
+    """The classes of a data set, from the description of its `all` set.
+
+    Raises:
+        InputError: it has no novel classes, so nothing is to be done.
+    """
+    if not info.novel_classes:
+        raise InputError(
+            f"the data set {dataset!r} names no novel classes; list them in novel_classes of "
+            "data.custom"
+        )
+    names = info.class_names
+    positions = tuple(names.index(name) for name in info.base_classes)
+    return Classes(dataset, positions, len(names), tuple(info.base_classes), names)
+
+
+def voc_classes(split: int | None, trained: tuple[str, ...]) -> Classes:
+    """VOC's classes: base classes first. Without a number the split is told by the base classes.
+
+    A checkpoint that does not tell its classes (a converted one) needs no number: in every split
+    the rows go to the same places.
+    """
+    for number in (split,) if split else (3, 2, 1):
+        found = classes_of(resolve_dataset(f"voc_2007_test_all{number}"), f"voc split {number}")
+        if found.base_names == trained:
+            break
+    if trained or split:
+        return found
+    return Classes("voc", found.positions, found.total)
+
+
+def configured_classes(config: Config, source: str, trained: tuple[str, ...]) -> Classes:
+    """The classes of the data set that a configuration trains on.
+
+    Raises:
+        InputError: its training set is unknown, or one of its files cannot be read.
+    """
+    name = config.data.train[0]
+    own = [key for key in config.data.custom if name.startswith(f"{key}_train_")]
+    if own:
+        custom = {
+            key: CustomDataset(
+                format=one.format,
+                train=CustomSource(**one.train.model_dump()),
+                test=CustomSource(**one.test.model_dump()),
+                novel_classes=one.novel_classes,
+                classes=one.classes,
+            )
+            for key, one in config.data.custom.items()
+        }
+        key = max(own, key=len)
+        info = resolve_dataset(
+            f"{key}_train_all", datasets_root=config.datasets_root, custom=custom
+        )
+        reader = meta_coco if info.format == "coco" else meta_voc
+        return classes_of(reader.read_classes(info), key)
+    if name.startswith("coco14_"):
+        return classes_of(resolve_dataset("coco14_test_all"), "coco")
+    voc = re.match(r"voc_\d+_[a-z]+_[a-z]+([123])", name)
+    if voc:
+        return voc_classes(int(voc[1]), trained)
+    known = ", ".join(config.data.custom) or "none"
+    raise InputError(
+        f"{source}: data.train names {name!r}, which belongs to no data set of data.custom "
+        f"({known})"
+    )
+
+
+def read_source(path: Path) -> Source:
+    """Read a `.ckpt` file, or the newest valid checkpoint of a training run's folder.
+
+    Raises:
+        InputError: it is missing, damaged, or of another kind.
+    """
+    if not path.is_dir():
+        params = load_weights(path)
+        return Source(path, class_names_of(path), params)
+    inner = path / "ckpt_0"
+    found = load_training_checkpoint(inner if inner.is_dir() else path)
+    if found is None:
+        raise InputError(f"--src-path: there is no checkpoint in {path}; give a .ckpt file")
+    return Source(found.manifest.with_suffix(".ckpt"), found.class_names, found.params)
+
+
+def check_source(source: Source, classes: Classes) -> None:
+    """Check that a detector is one for the base classes.
+
+    Raises:
+        InputError: the class layers are missing or contradict each other, or the number or the
+            names of the classes are others.
+    """
+    wanted = [f"{layer}.{part}" for layer in PARAM_NAMES for part in ("weight", "bias")]
+    missing = [name for name in wanted if name not in source.params]
+    if missing:
+        raise InputError(
+            f"{source.path} has no {', '.join(missing)}: give a whole detector, as base training "
+            "writes it or src/pth2ckpt.py converts it"
+        )
+    weight, bias, box_weight, box_bias = (source.params[name].shape for name in wanted)
+    fits = len(weight) == 2 and bias == weight[:1] and len(box_weight) == 2
+    given = weight[0] - 1 if fits else 0
+    if not fits or box_weight != (4 * given, weight[1]) or box_bias != box_weight[:1]:
+        raise InputError(
+            f"{source.path}: the shapes of its class layers, {weight}, {bias}, {box_weight} and "
+            f"{box_bias}, do not belong together; make or copy it again"
+        )
+    expected = len(classes.positions)
+    if given != expected:
+        hint = "; it has the novel ones already" if given == classes.total else ""
+        raise InputError(
+            f"{source.path} was trained on {given} classes, but the data set {classes.dataset} has "
+            f"{expected} base classes{hint}; give its base detector, or another --dataset"
+        )
+    if classes.base_names:
+        what = f"the data set {classes.dataset}, in its base classes,"
+        check_classes(source.class_names, classes.base_names, source.path, what)
+
+
+def removed(params: Params) -> dict[str, np.ndarray]:
+    """All parameters but those of the class and box layers."""
+    layers = tuple(f"{layer}." for layer in PARAM_NAMES)
+    return {name: array for name, array in params.items() if not name.startswith(layers)}
+
+
+def enlarged(params: Params, classes: Classes, seed: int) -> dict[str, np.ndarray]:
+    """All parameters, class and box layers for all classes.
+
+    Args:
+        params: of a detector for the base classes.
+        classes: where their rows go.
+        seed: of the novel rows: weights normal with std 0.01, biases 0. Each array is drawn from
+            the seed and its name.
+    """
+    result = dict(params)
+    for layer in PARAM_NAMES:
+        for part in ("weight", "bias"):
+            name = f"{layer}.{part}"
+            result[name] = _enlarged(name, params[name], classes, seed)
+    return result
+
+
+def _enlarged(name: str, old: np.ndarray, classes: Classes, seed: int) -> np.ndarray:
+    per_class = 4 if BBOX_PRED in name else 1
+    background = 0 if BBOX_PRED in name else 1
+    shape = (per_class * classes.total + background, *old.shape[1:])
+    new = np.zeros(shape, old.dtype)
+    if name.endswith(".weight"):
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        new[:] = STD * rng.standard_normal(shape)
+    for index, position in enumerate(classes.positions):
+        there = slice(per_class * position, per_class * (position + 1))
+        new[there] = old[per_class * index : per_class * (index + 1)]
+    if background:
+        new[-1] = old[-1]
+    return new
+
+
+def operate(
+    source: Source, classes: Classes, *, method: str, seed: int, folder: Path, name: str
+) -> Path:
+    """Do surgery and write the result with its note.
+
+    Returns:
+        The `.ckpt` file.
+
+    Raises:
+        InputError: see `check_source`.
+    """
+    check_source(source, classes)
+    target = folder / f"{name}_{ENDINGS[method]}.ckpt"
+    if target.resolve() == source.path.resolve():
+        raise InputError(f"--tar-name: the result would replace {source.path}; name another one")
+    checksum = sha256_file(source.path)
+    if method == "remove":
+        params = removed(source.params)
+    else:
+        params = enlarged(source.params, classes, seed)
+    # An old note must not be taken for the new file's.
+    note_path(target).unlink(missing_ok=True)
+    write_weights(target, params)
+    origin = {"method": method, "dataset": classes.dataset, "seed": seed}
+    write_note(
+        target,
+        classes.all_names if method == "randinit" else (),
+        {**origin, "source": source.path.name, "source_sha256": checksum},
+    )
+    return target
+
+
+def _arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", required=True, help="coco, voc, or a configuration file")
+    parser.add_argument("--method", required=True, choices=tuple(ENDINGS))
+    parser.add_argument(
+        "--src-path", type=Path, required=True, help="base detector: .ckpt, or a run's folder"
+    )
+    parser.add_argument("--save-dir", type=Path, help="default: beside the base detector")
+    parser.add_argument("--tar-name", default="model_reset", help="start of the result's name")
+    parser.add_argument(
+        "--param-name", nargs="+", default=list(PARAM_NAMES), help="the class and the box layer"
+    )
+    parser.add_argument("--split", type=int, choices=(1, 2, 3), help="voc: told by the classes")
+    parser.add_argument("--seed", type=int, default=0, help="of the novel classes' weights")
+    parser.add_argument(
+        "--device-target",
+        choices=("Ascend", "GPU", "CPU"),
+        help="taken for habit's sake: surgery needs no device",
+    )
+    return parser.parse_known_args(argv)
+
+
+def _classes(options: argparse.Namespace, flags: list[str], trained: tuple[str, ...]) -> Classes:
+    """The classes of `--dataset`."""
+    built_in = options.dataset in ("coco", "voc")
+    if built_in and flags:
+        raise InputError(f"{flags[0]}: unknown flag; --help lists those that there are")
+    if options.split and options.dataset != "voc":
+        raise InputError("--split goes with --dataset=voc only")
+    if options.dataset == "voc":
+        return voc_classes(options.split, trained)
+    if options.dataset == "coco":
+        return classes_of(resolve_dataset("coco14_test_all"), "coco")
+    if not Path(options.dataset).is_file():
+        hint = suggestion(options.dataset, ("coco", "voc"))
+        raise InputError(
+            f"--dataset: {options.dataset!r} is neither coco nor voc nor a configuration file{hint}"
+        )
+    return configured_classes(load_config(options.dataset, flags), options.dataset, trained)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, operate, write."""
+    options, flags = _arguments(argv)
+    set_up_logging()
+    if set(options.param_name) != set(PARAM_NAMES):
+        raise InputError(
+            f"--param-name: the class layer and the box layer belong together, name both: "
+            f"{' '.join(PARAM_NAMES)}"
+        )
+    if options.seed < 0:
+        raise InputError(f"--seed: {options.seed} is negative; give 0 or more")
+    if not options.tar_name or Path(options.tar_name).name != options.tar_name:
+        raise InputError("--tar-name is the start of a file's name; the folder is --save-dir")
+    if options.device_target:
+        logger.info("--device-target %s: not needed, no device is used", options.device_target)
+    if not options.src_path.exists():
+        raise InputError(f"--src-path: {options.src_path} does not exist; give a .ckpt or a folder")
+    source = read_source(options.src_path)
+    classes = _classes(options, flags, source.class_names)
+    beside = options.src_path if options.src_path.is_dir() else options.src_path.parent
+    target = operate(
+        source,
+        classes,
+        method=options.method,
+        seed=options.seed,
+        folder=options.save_dir or beside,
+        name=options.tar_name,
+    )
+    left = "no class layers" if options.method == "remove" else f"{classes.total} classes"
+    logger.info("%s: %d base classes -> %s: %s", source.path, len(classes.positions), target, left)
+    if not source.class_names:
+        logger.warning("%s does not name its classes: their order is taken on trust", source.path)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,64 @@
+"""Topic 15: model surgery on the official tool's small checkpoints."""
+
+import numpy as np
+import pytest
+
+from src import model_surgery
+from src.checkpoint import load_weights, write_weights
+from tests.golden import golden
+
+pytestmark = pytest.mark.golden
+DATASETS = ("coco", "voc")
+SEED = 3
+
+
+def before(dataset):
+    prefix = f"{dataset}.before."
+    found = golden.arrays("15_surgery")
+    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+
+
+def result(tmp_path, dataset, method):
+    source = write_weights(tmp_path / "base.ckpt", before(dataset))
+    flags = [f"--dataset={dataset}", f"--method={method}", f"--src-path={source}"]
+    assert model_surgery.main([*flags, f"--save-dir={tmp_path / 'out'}", f"--seed={SEED}"]) == 0
+    stem = golden.record("15_surgery")[f"{dataset}.{method}"]["file"].removesuffix(".pth")
+    return load_weights(tmp_path / "out" / f"{stem}.ckpt")
+
+
+@pytest.mark.parametrize("method", ["remove", "randinit"])
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_names_and_shapes(tmp_path, dataset, method):
+    expected = golden.record("15_surgery")[f"{dataset}.{method}"]["parameters"]
+    actual = result(tmp_path, dataset, method)
+    assert {name: list(array.shape) for name, array in actual.items()} == expected
+    for name in set(actual) - {n for n in actual if "box_predictor" in n}:
+        np.testing.assert_array_equal(actual[name], before(dataset)[name])
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_rows(tmp_path, dataset):
+    """Rows of base classes and background are where the official tool puts them; new ones new."""
+    data, old, new = (
+        golden.arrays("15_surgery"),
+        before(dataset),
+        result(tmp_path, dataset, "randinit"),
+    )
+    drawn = []
+    for name in sorted(n for n in new if "box_predictor" in n):
+        rows = data[f"{dataset}.source_row.{name}"]
+        copied = rows >= 0
+        np.testing.assert_array_equal(new[name][copied], old[name][rows[copied]])
+        np.testing.assert_array_equal(new[name][copied], data[f"{dataset}.after.{name}"][copied])
+        fresh, official = new[name][~copied], data[f"{dataset}.after.{name}"][~copied]
+        assert len(fresh) == len(official) > 0
+        if name.endswith(".bias"):
+            np.testing.assert_array_equal(fresh, 0)
+            np.testing.assert_array_equal(official, 0)
+        else:
+            drawn.append(fresh.ravel() / 0.01)
+    numbers = np.concatenate(drawn)
+    # Three standard errors of mean and deviation of normal numbers; no row is like another.
+    assert abs(numbers.mean()) < 3 / np.sqrt(numbers.size)
+    assert abs(numbers.std() - 1) < 3 / np.sqrt(2 * numbers.size)
+    assert len(np.unique(numbers)) > 0.99 * numbers.size
