@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -28,6 +29,7 @@ __all__ = [
     "ModelSection",
     "config_from_arguments",
     "describe_keys",
+    "fill_shot_seed",
     "load_config",
     "require_path",
     "to_plain",
@@ -35,6 +37,14 @@ __all__ = [
 ]
 
 _CUSTOM = "data.custom"
+_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])seedx(?![A-Za-z0-9])")
+_SHOT_FOLDERS = (
+    "train_mindrecord_dir",
+    "test_mindrecord_dir",
+    "save_checkpoint_path",
+    "eval_checkpoint_path",
+    "result_path",
+)
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -45,6 +55,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         overrides: Command-line words: `--a.b=value`, or `--a.b value`; a lone `--flag` turns a
             true/false key on. Values are read as YAML, except that keys of type text take the
             words as they are.
+
+    Returns:
+        The configuration, with `seedx` replaced: see `fill_shot_seed`.
 
     Raises:
         InputError: One message that names, for every problem found, the file or flag, the key
@@ -66,7 +79,24 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         if len(problems) == 1:
             raise InputError(problems[0])
         raise InputError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
-    return config
+    return fill_shot_seed(config)
+
+
+def fill_shot_seed(config: Config) -> Config:
+    """Replace the placeholder `seedx` by `seed<shot_seed>` (by default `seed<seed>`).
+
+    It stands for the number of the K-shot set in the names of training and test sets, and in the
+    folders of a run that shall not be shared by several numbers.
+    """
+    number = config.seed if config.shot_seed is None else config.shot_seed
+
+    def filled(text: str) -> str:
+        return _PLACEHOLDER.sub(f"seed{number}", text)
+
+    data = {"train": tuple(map(filled, config.data.train))}
+    data["test"] = tuple(map(filled, config.data.test))
+    folders = {key: filled(getattr(config, key)) for key in _SHOT_FOLDERS}
+    return config.model_copy(update={**folders, "data": config.data.model_copy(update=data)})
 
 
 def config_from_arguments(
