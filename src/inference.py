@@ -19,6 +19,9 @@ from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
 
+#: (file name, boxes (D, 4) in the image frame, scores (D,), class indices (D,)) -> scores (D,)
+Calibrate = Callable[[str, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
 
 class Batches(Protocol):
     """What can be counted and gone through: `dataset.EvalLoader`."""
@@ -37,6 +40,7 @@ def detect(
     nms_threshold: float,
     max_detections: int,
     idle_wait: bool = False,
+    calibrate: Calibrate | None = None,
 ) -> list[Row]:
     """Run the detector over a test set.
 
@@ -48,9 +52,10 @@ def detect(
         nms_threshold: likewise.
         max_detections: likewise.
         idle_wait: see `util.idle_thread`, for the CPU.
+        calibrate: changes the scores of the detections of a file, see `pcb.Calibrator`.
 
     Returns:
-        COCO result rows, boxes in the image frame.
+        COCO result rows, boxes in the image frame; in the order of the detector's own scores.
     """
     rows: list[Row] = []
     first, count = 0.0, 0
@@ -74,10 +79,10 @@ def detect(
             max_detections=max_detections,
         )
         boxes, whole = to_image_frame(boxes, batch.image_sizes[0], batch.original_sizes[0])
-        image_id = batch.image_ids[0]
-        rows += detections_to_rows(
-            image_id, boxes[whole], scores[whole], classes[whole], category_ids
-        )
+        boxes, scores, classes = boxes[whole], scores[whole], classes[whole]
+        if calibrate is not None:
+            scores = calibrate(batch.file_names[0], boxes, scores, classes)
+        rows += detections_to_rows(batch.image_ids[0], boxes, scores, classes, category_ids)
         count += 1
         now = time.monotonic()
         if count == 1:

@@ -206,6 +206,10 @@ class PCB(Section):
     cache_features: bool = Field(
         default=False, description="keep the test pictures' features in cache_dir too"
     )
+    cache_gigabytes: Positive = Field(default=20.0, description="limit for those features on disk")
+    max_pixels: Count = Field(
+        default=8000000, description="larger pictures are encoded in pieces, with the same result"
+    )
     any_support: bool = Field(
         default=False, description="accept another support set than the checkpoint's"
     )
@@ -223,6 +227,9 @@ class Test(Section):
     visualize_images: CountOrZero = Field(default=8, description="pictures drawn with detections")
     eval_at_end: bool = Field(default=True, description="evaluate when training ends")
     report: bool = Field(default=False, description="write a page with curves and pictures")
+    metric: Literal["auto", "coco", "voc07", "voc12"] = Field(
+        default="auto", description="auto: VOC's for the built-in VOC sets, else COCO's"
+    )
     pcb: PCB = PCB()
 
 
