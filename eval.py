@@ -24,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sets = assembly_eval.open_test_sets(config)
     class_names = sets[0].info.class_names
     net = assembly.make_detector(config, class_names)
-    assembly_eval.load_for_evaluation(net, path, class_names)
+    loaded = assembly_eval.load_for_evaluation(net, path, class_names)
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
     text, _ = assembly_eval.evaluate_sets(
-        config, assembly_eval.make_eval_step(config, net), sets, folder
+        config, assembly_eval.make_eval_step(config, net), sets, folder, checkpoint=loaded
     )
     sys.stdout.write(text + "\n")
     return 0

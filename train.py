@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     net = assembly.make_detector(config, loader.class_names)
     schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
     assembly.load_start(config, net, resumed, loader.class_names)
-    test_sets = assembly_eval.open_test_sets(config) if assembly_eval.evaluates(config) else []
+    evaluates = assembly_eval.evaluates(config)
+    test_sets = assembly_eval.open_test_sets(config, loader.class_names) if evaluates else []
     eval_step = assembly_eval.make_eval_step(config, net)
 
     def evaluate(step: int) -> None:

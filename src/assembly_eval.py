@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src import assembly, detecteval
-from src.checkpoint import load_training_checkpoint, load_weights, read_manifest
+from src.assembly_pcb import make_calibrator
+from src.checkpoint import load_training_checkpoint, load_weights
 from src.dataset import EvalLoader, build_mindrecord
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
+from src.detection_rows import Row
 from src.inference import detect
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
 from src.parameter_rules import FULL
+from src.report_page import write_report
 from src.util import write_json
 from src.visualize import render_detections
+from src.weights_note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +36,28 @@ class TestSet:
     loader: EvalLoader
 
 
-def open_test_sets(config: Config) -> list[TestSet]:
-    """Read every test set, build its MindRecord if needed, and open it."""
-    sets = []
+def open_test_sets(config: Config, trained: tuple[str, ...] = ()) -> list[TestSet]:
+    """Read every test set, build its MindRecord if needed, and open it.
+
+    Args:
+        config: the configuration.
+        trained: the classes of the network, in order; empty: those of the first test set.
+
+    Raises:
+        InputError: a test set has other classes, or its files are wrong.
+    """
+    sets: list[TestSet] = []
     for name in config.data.test:
         info, records = assembly.read_sets(config, (name,))
+        wanted, source = trained, "the training set"
+        if sets and not trained:
+            wanted, source = sets[0].info.class_names, f"test set {sets[0].info.name}"
+        if wanted and info.class_names != wanted:
+            raise InputError(
+                f"data.test: {name} has {len(info.class_names)} classes "
+                f"({', '.join(info.class_names[:3])}, …), {source} has {len(wanted)} "
+                f"({', '.join(wanted[:3])}, …); name sets of the same classes"
+            )
         folder = Path(config.test_mindrecord_dir)
         if len(config.data.test) > 1:
             folder = folder / name
@@ -74,8 +95,11 @@ def evaluation_checkpoint(config: Config) -> Path:
     )
 
 
-def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None:
+def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> Path:
     """Load a checkpoint file, or the newest one of a folder (or of its `ckpt_0`).
+
+    Returns:
+        The file that was loaded (its manifest, in a folder).
 
     Raises:
         InputError: it is missing or damaged, or was trained on other classes.
@@ -87,10 +111,7 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
             raise InputError(f"eval_checkpoint_path: there is no checkpoint in {path}")
         source, params, trained = checkpoint.manifest, checkpoint.params, checkpoint.class_names
     else:
-        source, params, trained = path, load_weights(path), ()
-        manifest = path.with_suffix(".json")
-        if manifest.exists():
-            trained = tuple(read_manifest(manifest)["class_names"])
+        source, params, trained = path, load_weights(path), class_names_of(path)
     if trained and trained != class_names:
         raise InputError(
             f"{source} was trained on {len(trained)} classes ({', '.join(trained[:3])}, …), the "
@@ -98,18 +119,37 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
             "with the same classes in data.test"
         )
     assembly.load_into(net, params, str(source), FULL)
+    return source
 
 
 def evaluate_sets(
-    config: Config, eval_step: Callable, sets: list[TestSet], folder: Path, note: str = ""
+    config: Config,
+    eval_step: Callable,
+    sets: list[TestSet],
+    folder: Path,
+    note: str = "",
+    checkpoint: Path | None = None,
 ) -> tuple[str, dict]:
     """Detect on every test set, judge, draw; write it all below `folder`.
+
+    Args:
+        config: the configuration.
+        eval_step: compiled inference.
+        sets: the test sets.
+        folder: where `metrics.json` goes, and all else if there is one test set only; each of
+            several has a folder of its name.
+        note: stands before each report.
+        checkpoint: the detector's file, whose support set the calibration block must have; None
+            for the network of a training that still runs.
 
     Returns:
         The report as text and the figures of `metrics.json`.
     """
     texts, figures = [], {}
     for one in sets:
+        place = folder / one.info.name if len(sets) > 1 else folder
+        # Before the detections: a missing file is then named at once, not after an hour.
+        calibrate = make_calibrator(config, one.info, checkpoint)
         rows = detect(
             eval_step,
             one.loader,
@@ -118,33 +158,69 @@ def evaluate_sets(
             nms_threshold=config.test.nms_threshold,
             max_detections=config.test.detections_per_image,
             idle_wait=config.device_target == "CPU",
+            calibrate=calibrate,
         )
-        place = folder / one.info.name if len(sets) > 1 else folder
         detecteval.write_rows(place / "detections.json", rows)
-        evaluation = detecteval.evaluate_coco(
-            detecteval.dataset_ground_truth(one.info, one.records),
+        evaluation, written = _judge(
+            config,
+            one,
             rows,
-            dataset=one.info.name,
-            class_names=one.info.class_names,
-            category_ids=one.info.category_ids,
-            base_classes=one.info.base_classes,
-            novel_classes=one.info.novel_classes,
+            place,
+            pcb=calibrate is not None,
+            source=checkpoint.name if checkpoint else folder.name,
         )
-        texts.append(note + detecteval.report(evaluation))
+        texts += [note + detecteval.report(evaluation), *written]
         figures[one.info.name] = evaluation.to_json()
-        if config.test.visualize_images:
-            render_detections(
-                one.records,
-                rows,
-                place / "pictures",
-                class_names=one.info.class_names,
-                category_ids=one.info.category_ids,
-                num_images=config.test.visualize_images,
-            )
-            texts.append(f"pictures of detections: {place / 'pictures'}")
     write_json(folder / "metrics.json", figures)
     texts.append(f"figures: {folder / 'metrics.json'}")
     return "\n".join(texts), figures
+
+
+def _judge(
+    config: Config, one: TestSet, rows: list[Row], place: Path, *, pcb: bool, source: str
+) -> tuple[detecteval.Evaluation, list[str]]:
+    """Compute the figures; draw pictures and write the page as configured.
+
+    Args:
+        config: the configuration.
+        one: the test set.
+        rows: its detections.
+        place: folder of `pictures` and `report`.
+        pcb: whether the scores were calibrated.
+        source: where the detections come from, in a few words.
+
+    Returns:
+        The figures, and for each thing written a line that says where it is.
+    """
+    info, records = one.info, one.records
+    ground_truth = detecteval.dataset_ground_truth(info, records)
+    metric = detecteval.metric_of(info.name, config.test.metric)
+    evaluation = replace(detecteval.evaluate(info, ground_truth, rows, metric=metric), pcb=pcb)
+    written = []
+    if config.test.visualize_images:
+        render_detections(
+            records,
+            rows,
+            place / "pictures",
+            class_names=info.class_names,
+            category_ids=info.category_ids,
+            num_images=config.test.visualize_images,
+            max_pixels=config.data.max_image_pixels,
+        )
+        written.append(f"pictures of detections: {place / 'pictures'}")
+    if config.test.report:
+        page = write_report(
+            place / "report",
+            evaluation,
+            info,
+            ground_truth,
+            records,
+            rows,
+            source=source,
+            max_pixels=config.data.max_image_pixels,
+        )
+        written.append(f"page with curves, tables and sorted pictures: {page}")
+    return evaluation, written
 
 
 def make_eval_step(config: Config, net: DeFRCN) -> Callable:

@@ -94,14 +94,19 @@ class Evaluation:
     @property
     def setting(self) -> str:
         """The protocol in the literature's words, with the number of classes."""
-        base, novel = (self.group_sizes.get(group) for group in ("base", "novel"))
-        if base and novel:
-            return f"gfsod ({base} base and {novel} novel classes)"
-        if novel:
-            return f"fsod (the {novel} novel classes only)"
-        if base:
-            return f"base training (the {base} base classes only)"
-        return f"all {self.group_sizes['all']} classes, no split into base and novel ones"
+        shown = self.shown_groups
+        if len(shown) > 1:
+            return f"gfsod ({self.group_sizes['base']} base and {self.classes_of('novel')})"
+        if shown == ["all"]:
+            return f"{self.classes_of('all')}, no split into base and novel ones"
+        name = "fsod" if shown == ["novel"] else "base training"
+        return f"{name} ({self.classes_of(shown[0])} only)"
+
+    def classes_of(self, group: str) -> str:
+        """How many classes a group has, in words."""
+        count = self.group_sizes[group]
+        kind = "" if group == "all" else f"{group} "
+        return f"{'all ' if group == 'all' else ''}{count} {kind}class{'es' * (count != 1)}"
 
     @property
     def calibration(self) -> str:
@@ -240,10 +245,8 @@ def report(evaluation: Evaluation) -> str:
     ]
     for group in ev.shown_groups:
         if group in ev.lines:
-            kind = "" if group == "all" else f"{group} "
             parts.append(
-                f"COCO figures over the {ev.group_sizes[group]} {kind}classes "
-                f"(fractions); {ev.setting}{calibrated}:"
+                f"COCO figures over {ev.classes_of(group)} (fractions); {ev.setting}{calibrated}:"
             )
             parts.append(ev.lines[group])
     parts.append(f"{meaning} ({undefined}):")
@@ -291,8 +294,6 @@ def _group_table(evaluation: Evaluation) -> str:
     rows = []
     for group in evaluation.shown_groups:
         figures = [figure(evaluation.groups[group][metric]) for metric in columns]
-        size = evaluation.group_sizes[group]
-        kind = f"all {size}" if group == "all" else f"{size} {group}"
-        rows.append([f"{PREFIXES[group]}AP ({kind} classes)", *figures])
+        rows.append([f"{PREFIXES[group]}AP ({evaluation.classes_of(group)})", *figures])
     headers = ["classes", *columns]
     return str(tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True))

@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,22 @@ GAP = 12
 
 @dataclass(frozen=True)
 class Label:
-    """A box to draw: corners in pixels, class index, text, and whether to draw it faintly."""
+    """A box to draw: corners in pixels, class index, text, whether to draw it faintly or dashed.
+
+    `colour` (B G R) instead of the class's.
+    """
 
     box: tuple[float, float, float, float]
     class_index: int
     text: str
     faint: bool = False
+    dashed: bool = False
+    colour: Colour | None = None
+
+    @property
+    def shown_colour(self) -> Colour:
+        """The colour of box and tag."""
+        return class_colour(self.class_index) if self.colour is None else self.colour
 
 
 @functools.cache
@@ -102,10 +112,10 @@ def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     corners = []
     for label in labels:
         x1, y1, x2, y2 = _clipped(label.box, height, width)
-        colour = class_colour(label.class_index)
         line = 1 if label.faint else thickness
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), INK, line + 2, cv2.LINE_AA)
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, line, cv2.LINE_AA)
+        draw = _dashed_rectangle if label.dashed else cv2.rectangle
+        draw(canvas, (x1, y1), (x2, y2), INK, line + 2, cv2.LINE_AA)
+        draw(canvas, (x1, y1), (x2, y2), label.shown_colour, line, cv2.LINE_AA)
         corners.append((x1, y1, x2, y2))
     drawing = Image.fromarray(canvas[:, :, ::-1])
     pen = ImageDraw.Draw(drawing)
@@ -114,7 +124,7 @@ def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     for label, box in reversed(list(zip(labels, corners))):
         tag = _place(box, _text_size(label.text, size), taken, height, width)
         taken.append(tag)
-        colour = class_colour(label.class_index)
+        colour = label.shown_colour
         pen.rectangle(tag, fill=colour[::-1])
         pen.text((tag[0] + 4, tag[1] + 2), label.text, _ink_on(colour)[::-1], _font(size))
     return np.ascontiguousarray(np.asarray(drawing)[:, :, ::-1])
@@ -139,11 +149,7 @@ def side_by_side(
         (f"ground truth: {len(truth)}", truth),
         (f"detections, score {score_threshold:.2f} or more: {len(detections)}", detections),
     ):
-        scaled = [
-            Label(_times(label.box, scale), label.class_index, label.text, label.faint)
-            for label in labels
-        ]
-        halves.append((name, draw_labels(shown, scaled)))
+        halves.append((name, draw_labels(shown, [_scaled(label, scale) for label in labels])))
     height, width = shown.shape[:2]
     caption = 30
     panel = np.full((height + caption + GAP, 2 * width + 3 * GAP, 3), PAPER, np.uint8)
@@ -157,6 +163,12 @@ def side_by_side(
         left = GAP + column * (width + GAP)
         pen.text((left, 6), _fitted(text, width, 16), INK[::-1], _font(16))
     return np.ascontiguousarray(np.asarray(drawing)[:, :, ::-1])
+
+
+def draw_at_viewing_size(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
+    """Return the picture with boxes, its long edge brought to 480 ... 960 pixels first."""
+    scale = _scale(image)
+    return draw_labels(_resized(image, scale), [_scaled(label, scale) for label in labels])
 
 
 def contact_sheet(
@@ -283,8 +295,28 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(mmcv.imresize(image, (width, height), interpolation=method))
 
 
-def _times(box: Sequence[float], scale: float) -> tuple[float, float, float, float]:
-    return (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
+def _scaled(label: Label, scale: float) -> Label:
+    x1, y1, x2, y2 = label.box
+    return replace(label, box=(x1 * scale, y1 * scale, x2 * scale, y2 * scale))
+
+
+def _dashed_rectangle(
+    canvas: np.ndarray,
+    first: tuple[int, int],
+    second: tuple[int, int],
+    colour: Colour,
+    line: int,
+    kind: int,
+) -> None:
+    """Like `cv2.rectangle`; dashes and gaps do not depend on the line's width."""
+    (x1, y1), (x2, y2) = first, second
+    dash = max(6, max(canvas.shape[:2]) // 80)
+    for start in range(x1, x2, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(canvas, (start, y), (min(start + dash, x2), y), colour, line, kind)
+    for start in range(y1, y2, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(canvas, (x, start), (x, min(start + dash, y2)), colour, line, kind)
 
 
 def _clipped(box: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:

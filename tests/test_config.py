@@ -108,7 +108,7 @@ OURS_ALONE = (
     "data.custom data.num_workers data.max_image_pixels input.input_shapes model.formulation "
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
-    "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report "
+    "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
     "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support"
 ).split()
 

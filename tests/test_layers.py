@@ -49,6 +49,7 @@ TOOLS = {
         "model_surgery",
         "sweep",
         "predict",
+        "report",
     )
 }
 # What the entry points share: from the configuration to data, network and evaluation.
@@ -63,6 +64,11 @@ NEEDS_NO_MINDSPORE = {
     "src.util",
     "src.detecteval",
     "src.detection_rows",
+    "src.evaluation",
+    "src.voc_eval",
+    "src.analysis",
+    "src.report_plots",
+    "src.report_page",
     "src.visualize",
     "src.lr_schedule",
 } | {f"src.defrcn.{name}" for name in ("built_datacategory", "meta_coco", "meta_voc")}

@@ -133,15 +133,15 @@ def test_groups_and_classes_without_objects():
     assert (ev.num_images, ev.num_objects, ev.num_detections) == (2, 2, 3)
     content = ev.to_json()
     assert content["protocol"].startswith("VOC 2007 box AP in percent (11 points)")
-    assert "gfsod (2 base and 1 novel classes)" in content["protocol"]
+    assert "gfsod (2 base and 1 novel class)" in content["protocol"]
     assert content["per_class_AP50"]["dog"] == pytest.approx(100)
     text = report(ev)
-    assert "nAP (1 novel classes)" in text
+    assert "nAP (1 novel class)" in text
     assert "VOC 2007" in text
     assert "Average Precision" not in text  # COCO's lines
     novel = judged(records, rows, class_names=("dog",), category_ids=(2,))
     assert set(novel.results) == {"AP", "AP50", "AP75", "nAP", "nAP50", "nAP75"}
-    assert novel.setting == "fsod (the 1 novel classes only)"
+    assert novel.setting == "fsod (1 novel class only)"
 
 
 def test_difficult_objects_count_nowhere():
