@@ -235,7 +235,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
-def starting_point(options: argparse.Namespace, children: Children) -> Path:
+def starting_point(options: argparse.Namespace, words: Sequence[str], children: Children) -> Path:
     """The checkpoint that every run starts from; surgery is done if it is asked for."""
     if options.model_pretrained_path:
         what = "give a detector's .ckpt file after surgery"
@@ -248,14 +248,20 @@ def starting_point(options: argparse.Namespace, children: Children) -> Path:
     folder = options.output / "surgery"
     if options.dry_run:
         return reset_file(folder, method)
-    own = sweep_plan.fill(options.config_path[0], options.shots[0])
+    dataset, flags = options.dataset, []
+    if dataset == "own":
+        # the classes are those of any shot's configuration
+        dataset = sweep_plan.fill(options.config_path[0], options.shots[0])
+        numbers = (options.shots[0], options.shot_seed or options.training_seeds[0])
+        flags = [sweep_plan.fill(word, *numbers) for word in words]
     return operate(
         children,
         checkpoint_file(base),
-        dataset=own if options.dataset == "own" else options.dataset,
+        dataset=dataset,
         method=method,
         folder=folder,
         environment=environment(),
+        flags=flags,
         redo_changed=options.redo_changed,
     )
 
@@ -266,7 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(0, None if options.dry_run else options.root / "sweep.log")
     try:
         with Children() as children:
-            runs, configs = plan(options, words, starting_point(options, children))
+            runs, configs = plan(options, words, starting_point(options, words, children))
             config = configs[0]
             orders = Orders(
                 root=options.root,

@@ -55,6 +55,8 @@ WITHOUT_EFFECT = (
     "test.report",
     "test.pcb.cache_dir",
     "test.pcb.cache_features",
+    "test.pcb.cache_gigabytes",
+    "test.pcb.max_pixels",
     "log",
     "checkpoint",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def operate(
     method: str,
     folder: Path,
     environment: Mapping[str, str],
+    flags: Sequence[str] = (),
     redo_changed: bool = False,
 ) -> Path:
     """Run `python -m src.model_surgery`, unless its result for the same base is there.
@@ -62,6 +63,7 @@ def operate(
         method: "remove" or "randinit".
         folder: gets the result, and a note of what it was made of.
         environment: of the child.
+        flags: for the configuration file, if `dataset` is one.
         redo_changed: replace a result of another base checkpoint instead of refusing.
 
     Returns:
@@ -90,7 +92,7 @@ def operate(
         write_json(note, made_of)
         output = folder / f"{target.stem}.txt"
         command = [*COMMAND, f"--dataset={dataset}", f"--method={method}"]
-        command += [f"--src-path={base}", f"--save-dir={folder}", f"--tar-name={_NAME}"]
+        command += [f"--src-path={base}", f"--save-dir={folder}", f"--tar-name={_NAME}", *flags]
         logger.info("surgery: %s of %s", method, base)
         code = children.run(command, output, environment=environment, inherit=(lock,))
         if code != 0 or not target.exists():
