@@ -139,8 +139,13 @@ def test_eval_gives_what_training_gave(place, trained):
         place,
         f"--eval_checkpoint_path={folder}",
         f"--result_path={place.parent / 'again'}",
+        "--test.report=true",
     )
-    assert "AP" in output
+    assert "COCO box AP in percent" in output
+    assert "base training (9 base classes only), without PCB" in output
+    page = (place.parent / "again" / "report" / "index.html").read_text()
+    assert "defrcn-3.json" in page
+    assert "base training (9 base classes only)" in page
     again = json.loads((place.parent / "again" / "detections.json").read_text())
     assert again == json.loads((folder / "eval_3" / "detections.json").read_text())
     assert figures(place.parent / "again" / "metrics.json") == figures(
@@ -170,6 +175,7 @@ def test_resume(place, trained):
         ("train.py", "--model.num_classes=4", r"model\.num_classes is 4.* has 9 classes"),
         ("train.py", "--solver.base_rate=1", r"solver\.base_rate.*unknown key.*solver\.base_lr"),
         ("train.py", "--data.train=shapes_train_bass", r"shapes_train_bass"),
+        ("train.py", "--data.test=shapes_test_novel", r"shapes_test_novel has 3 classes.* has 9 "),
         ("train.py", "--model_pretrained_path=no.ckpt", r"model_pretrained_path.*no\.ckpt"),
         ("train.py", "--model.backbone.norm=FrozenBN", r"backbone_pretrained_path.*FrozenBN"),
         ("eval.py", "--eval_checkpoint_path=missing.ckpt", r"eval_checkpoint_path.*missing\.ckpt"),
