@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +96,28 @@ def make_encoder(config: Config) -> Encoder:
         InputError: there is no such file, or it is no such network.
     """
     path = require_path("pcb_modelpath", config.pcb_modelpath, _GET_WEIGHTS, kind="file")
+    exact = config.input.input_shapes == "exact"
+    return _resnet(
+        path,
+        sha256_file(path),
+        config.test.pcb.max_pixels,
+        0 if exact else SHAPE_STEP,
+        config.device_target == "CPU",
+    )
+
+
+@lru_cache(maxsize=1)
+def _resnet(
+    path: Path, identity: str, max_pixels: int, shape_step: int, idle_wait: bool
+) -> ResNetEncoder:
+    """Several test sets, and evaluations during training, share what is compiled."""
     return ResNetEncoder(
         load_weights(path),
-        identity=sha256_file(path),
+        identity=identity,
         source=path,
-        max_pixels=config.test.pcb.max_pixels,
-        shape_step=0 if config.input.input_shapes == "exact" else SHAPE_STEP,
-        idle_wait=config.device_target == "CPU",
+        max_pixels=max_pixels,
+        shape_step=shape_step,
+        idle_wait=idle_wait,
     )
 
 
