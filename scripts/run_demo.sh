@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
-# Trains and evaluates a small detector on generated pictures, from nothing, on a CPU.
+# Trains a small detector on generated pictures, from nothing, on a CPU: base classes first, then
+# three novel classes of five objects each, with and without the calibration block.
 #   bash scripts/run_demo.sh [OUTPUT_DIR]     (default: demo_output in the project)
 # Makes or reuses .venv, draws the pictures, trains, evaluates, prints the results and where the
 # pictures are. Every figure printed is in OUTPUT_DIR/summary.json. May be run again: pictures
-# are kept, training starts anew. DEFRCN_DEMO_ARGS holds more flags for train.py and eval.py,
-# such as "--solver.max_iter=200 --solver.steps=[150]".
+# are kept, training starts anew. DEFRCN_DEMO_ARGS holds more flags for both trainings and their
+# evaluations, such as "--seed=1"; DEFRCN_DEMO_ENCODER_STEPS those of the calibration's encoder.
 set -euo pipefail
 # shellcheck source=scripts/lib_env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_env.sh"
 
-CONFIG=configs/demo/shapes_base.yaml
+BASE=configs/demo/shapes_base.yaml
+NOVEL=configs/demo/shapes_fsod_5shot.yaml
 DEMO_MB=1000 # pictures, checkpoints and results
 DEMO_MARKER=.made-by-run-demo
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
   -*)
@@ -37,39 +39,87 @@ output=$(cd "$output" && pwd)
   fail "$output holds other files; name a new or empty folder."
 touch "$output/$DEMO_MARKER" 2>/dev/null || fail "$output cannot be written; name another folder."
 
-say "[1/5] Python environment"
-set_up_environment requirements.txt
-cd "$PROJECT"
-
-say "[2/5] pictures"
-started=$SECONDS
-"$VENV_PYTHON" -m src.make_demo_data --output "$output/data/shapes" --seed 0
-data_seconds=$((SECONDS - started))
-
 read -r -a more <<<"${DEFRCN_DEMO_ARGS:-}"
-flags=(
-  "--config_path=$CONFIG"
-  "--datasets_root=$output/data"
-  "--train_mindrecord_dir=$output/mindrecord/train"
-  "--test_mindrecord_dir=$output/mindrecord/test"
-  "--save_checkpoint_path=$output/checkpoints"
-  "--result_path=$output/results"
-  "${more[@]+"${more[@]}"}"
+more=("--datasets_root=$output/data" "${more[@]+"${more[@]}"}")
+base_flags=(
+  "--config_path=$BASE"
+  "--train_mindrecord_dir=$output/mindrecord/base/train"
+  "--test_mindrecord_dir=$output/mindrecord/base/test"
+  "--save_checkpoint_path=$output/checkpoints/base"
+  "${more[@]}"
+)
+novel_flags=(
+  "--config_path=$NOVEL"
+  "--train_mindrecord_dir=$output/mindrecord/novel/train"
+  "--test_mindrecord_dir=$output/mindrecord/novel/test"
+  "--save_checkpoint_path=$output/checkpoints/novel"
+  "--pcb_modelpath=$output/checkpoints/encoder.ckpt"
+  "${more[@]}"
 )
 
-rm -rf "$output/checkpoints" "$output/results" "$output"/{train,eval}.log "$output/summary.json"
-say "[3/5] training"
-started=$SECONDS
-"$VENV_PYTHON" train.py "${flags[@]}" --test.eval_at_end=false |
-  tee "$output/train.log"
-train_seconds=$((SECONDS - started))
+draw() { "$VENV_PYTHON" -m src.make_demo_data --output "$output/data/shapes" --seed 0; }
 
-say "[4/5] evaluation on held-out pictures"
-started=$SECONDS
-"$VENV_PYTHON" eval.py "${flags[@]}" "--eval_checkpoint_path=$output/checkpoints/ckpt_0" |
-  tee "$output/eval.log"
-eval_seconds=$((SECONDS - started))
+train_base() {
+  "$VENV_PYTHON" train.py "${base_flags[@]}" --test.eval_at_end=false |
+    tee "$output/train_base.log"
+}
 
-say "[5/5] results"
-"$VENV_PYTHON" -m src.demo_summary --output "$output" \
-  --data_seconds "$data_seconds" --train_seconds "$train_seconds" --eval_seconds "$eval_seconds"
+# evaluate NAME CHECKPOINTS FLAGS...: results/NAME and eval_NAME.log
+evaluate() {
+  local name=$1 checkpoints=$2
+  shift 2
+  "$VENV_PYTHON" eval.py "$@" "--eval_checkpoint_path=$output/checkpoints/$checkpoints/ckpt_0" \
+    "--result_path=$output/results/$name" | tee "$output/eval_$name.log"
+}
+
+operate() {
+  "$VENV_PYTHON" -m src.draw_kshot "--config_path=$BASE" --shots 5 --seeds 3 "${more[@]}"
+  "$VENV_PYTHON" -m src.model_surgery "--dataset=$BASE" --method=remove \
+    "--src-path=$output/checkpoints/base" "--save-dir=$output/checkpoints" "${more[@]}"
+}
+
+train_encoder() {
+  "$VENV_PYTHON" -m src.pretrain_encoder --output "$output/checkpoints/encoder.ckpt" \
+    "--steps=${DEFRCN_DEMO_ENCODER_STEPS:-400}" "${base_flags[@]}" | tee "$output/encoder.log"
+}
+
+train_novel() {
+  "$VENV_PYTHON" train.py "${novel_flags[@]}" --test.eval_at_end=false \
+    "--model_pretrained_path=$output/checkpoints/model_reset_remove.ckpt" |
+    tee "$output/train_novel.log"
+}
+
+predict() {
+  "$VENV_PYTHON" -m src.make_demo_data --output "$output/data/new" --seed 1 --train 1 --test 12
+  "$VENV_PYTHON" -m src.predict "${novel_flags[@]}" \
+    "--eval_checkpoint_path=$output/checkpoints/novel/ckpt_0" \
+    "--input_path=$output/data/new/images/test" "--result_path=$output/predictions"
+}
+
+seconds=()
+# step NUMBER NAME TITLE COMMAND...: time it
+step() {
+  local name=$2 started=$SECONDS
+  say "[$1/10] $3"
+  shift 3
+  "$@"
+  seconds+=("--${name}_seconds" "$((SECONDS - started))")
+}
+
+say "[1/10] Python environment"
+set_up_environment requirements.txt
+cd "$PROJECT"
+rm -rf "$output"/{checkpoints,results,predictions} "$output"/*.log "$output/summary.json"
+step 2 data "pictures" draw
+step 3 train "training on nine base classes" train_base
+step 4 eval "evaluation on held-out pictures" evaluate base base "${base_flags[@]}"
+step 5 surgery "five objects of each novel class; model surgery" operate
+step 6 encoder "encoder of the calibration block, on objects of the base classes" train_encoder
+step 7 finetune "fine-tuning on the novel classes" train_novel
+step 8 eval_novel "evaluation without calibration" \
+  evaluate novel novel "${novel_flags[@]}" --test.pcb.enable=false
+step 9 eval_novel_pcb "evaluation with calibration, and a report" \
+  evaluate novel_pcb novel "${novel_flags[@]}" --test.report=true
+step 10 predict "predictions on new pictures" predict
+say "results"
+"$VENV_PYTHON" -m src.demo_summary --output "$output" "${seconds[@]}"

@@ -2,8 +2,8 @@
 
     python -m src.demo_summary --output DIR --data_seconds 20 --train_seconds 300 ...
 
-Reads what the run left in DIR: the data set's manifest, the logs of training and evaluation, and
-`results/metrics.json`. The JSON file holds every figure of these, and all that is printed here.
+Reads what the run left in DIR: the data set's manifest, the logs of trainings and evaluations, and
+`results/*/metrics.json`. The JSON file holds every figure of these, and all that is printed here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,24 @@ from tabulate import tabulate  # type: ignore[import-untyped]
 from src.model_utils.errors import InputError
 from src.util import run_main, write_json
 
-STEPS = ("data", "train", "eval")
+STEPS = (
+    "data",
+    "train",
+    "eval",
+    "surgery",
+    "encoder",
+    "finetune",
+    "eval_novel",
+    "eval_novel_pcb",
+    "predict",
+)
+# Names of the evaluations' folders and logs, and what they are.
+EVALUATIONS = {
+    "base": "base classes",
+    "novel": "novel classes, 5 shots, without calibration",
+    "novel_pcb": "novel classes, 5 shots, with calibration",
+}
+TRAININGS = ("base", "novel")
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
 _EVAL_LINE = re.compile(
@@ -89,41 +106,40 @@ def summarize(output: Path, seconds: dict[str, int]) -> dict[str, Any]:
         seconds: wall time of each of `STEPS`.
     """
     results = output / "results"
-    pictures = sorted(str(path) for path in results.rglob("*.png"))
     return {
         "data": read_json(output / "data" / "shapes" / "manifest.json")["settings"],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "training": read_training(output / "train.log"),
-        "inference": read_inference(output / "eval.log"),
-        "evaluation": evaluations(read_json(results / "metrics.json")),
+        "training": {name: read_training(output / f"train_{name}.log") for name in TRAININGS},
+        "inference": {name: read_inference(output / f"eval_{name}.log") for name in EVALUATIONS},
+        "evaluation": {
+            name: evaluations(read_json(results / name / "metrics.json")) for name in EVALUATIONS
+        },
         "pictures": {
             "preview": str(output / "data" / "shapes" / "preview.png"),
-            "detections": pictures,
+            "base detections": str(results / "base" / "pictures"),
+            "novel detections": str(results / "novel_pcb" / "pictures"),
+            "predictions": str(output / "predictions"),
+            "report": str(results / "novel_pcb" / "report" / "index.html"),
         },
     }
 
 
 def report(summary: dict[str, Any]) -> str:
-    """Return the summary as text: a table a test set, then times and places."""
-    lines = []
-    for entry in summary["evaluation"]:
-        lines.append(f"{entry['dataset']}, {entry['num_images']} held-out pictures, percent:")
-        rows = [
-            [group, *(_figure(figures[name]) for name in COLUMNS)]
-            for group, figures in entry["summary"].items()
-        ]
-        lines.append(
-            str(tabulate(rows, ["classes", *COLUMNS], tablefmt="pipe", disable_numparse=True))
-        )
-    if summary["training"]:
-        last = summary["training"][-1]
-        lines.append(f"loss at step {last['step']:.0f}: {last['total']:.4f}")
+    """Return the summary as text: a table, then losses, times and places."""
+    lines, rows = [], []
+    for name, entries in summary["evaluation"].items():
+        for entry in entries:
+            figures = entry["summary"]["all"]
+            rows.append([EVALUATIONS[name], *(_figure(figures[column]) for column in COLUMNS)])
+    lines.append(f"{summary['data']['test']} held-out pictures, COCO's figures in percent:")
+    lines.append(str(tabulate(rows, ["", *COLUMNS], tablefmt="pipe", disable_numparse=True)))
+    for name, steps in summary["training"].items():
+        if steps:
+            last = steps[-1]
+            lines.append(f"{name} training: loss {last['total']:.4f} at step {last['step']:.0f}")
     times = ", ".join(f"{name} {seconds} s" for name, seconds in summary["seconds"].items())
     lines.append(f"time: {times}")
-    lines.append(f"the pictures:   {summary['pictures']['preview']}")
-    detections = summary["pictures"]["detections"]
-    if detections:
-        lines.append(f"the detections: {Path(detections[0]).parent} ({len(detections)} pictures)")
+    lines += [f"{name}: {place}" for name, place in summary["pictures"].items()]
     return "\n".join(lines)
 
 

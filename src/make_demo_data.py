@@ -39,11 +39,11 @@ from src.util import run_main, set_up_logging, sha256_file, write_json
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "test")
-NOVEL_WEIGHT = {"train": 0.4, "test": 1.0}
+NOVEL_WEIGHT = {"train": 0.15, "test": 1.0}
 """How often a novel class appears for each appearance of a base class."""
 OBJECT_COUNTS = (1, 2, 3, 4, 5)
 OBJECT_COUNT_SHARES = (0.14, 0.26, 0.3, 0.2, 0.1)
-_GENERATOR_VERSION = 1
+_GENERATOR_VERSION = 2
 _MANIFEST = "manifest.json"
 _JPEG_QUALITY = 92
 _PREVIEW_COLUMNS, _PREVIEW_ROWS, _PREVIEW_CELL = 4, 3, 232
@@ -311,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--seed", type=int, default=0, help="decides every byte (default 0)")
     parser.add_argument("--train", type=int, default=400, help="training pictures (default 400)")
-    parser.add_argument("--test", type=int, default=100, help="test pictures (default 100)")
+    parser.add_argument("--test", type=int, default=150, help="test pictures (default 150)")
     arguments = parser.parse_args(argv)
     set_up_logging()
     make_demo_data(

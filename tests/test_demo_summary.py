@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from src.demo_summary import main, read_inference, read_training
+from src.demo_summary import STEPS, main, read_inference, read_training
 from src.model_utils.errors import InputError
 
 EVALUATION = {
@@ -17,34 +17,42 @@ EVALUATION = {
     "num_detections": 800,
     "results": {"bAP": 51.25, "bAP50": 83.5},
     "summary": {
-        "base": {"AP": 51.25, "AP50": 83.5, "AP75": 60.0, "APs": -100.0, "APm": 55.5, "APl": 70.0}
+        "all": {"AP": 51.25, "AP50": 83.5, "AP75": 60.0, "APs": -100.0, "APm": 55.5, "APl": 70.0}
     },
     "per_class_AP": {"disc": 51.25},
 }
-SECONDS = ["--data_seconds=20", "--train_seconds=300", "--eval_seconds=15"]
+NOVEL = {**EVALUATION, "dataset": "shapes_test_novel"}
+CALIBRATED = {
+    **NOVEL,
+    "summary": {"all": {**EVALUATION["summary"]["all"], "AP": 21.7, "AP50": 44.9}},
+}
+SECONDS = [f"--{name}_seconds={number}" for number, name in enumerate(STEPS, 11)]
+TRAIN_LOG = (
+    "12:00:00 INFO 4 images a step; the schedule is used as it stands\n"
+    "12:00:10 INFO step 50/100  total 2.2500  loss_rpn_cls 0.2500  loss_cls 2.0000  "
+    "lr 0.010000  0.98 images/s  data 0.001 s  eta 00:10:54  3.5 GB\n"
+    "12:00:20 INFO step 100/100  total {last}  loss_rpn_cls 0.2500  loss_cls 0.5000  "
+    "lr 0.000020  1.98 images/s  data 0.000 s  eta 00:00:00  3.6 GB\n"
+)
+EVAL_LOG = (
+    "12:01:00 INFO image 10/96  7.21 images/s\n"
+    "12:01:00 INFO 96 images in 12.5 s, 8.21 images/s after the first, 800 detections\n"
+)
 
 
 @pytest.fixture
 def finished(tmp_path):
-    for name, content in (
-        ("data/shapes/manifest.json", {"settings": {"seed": 0, "train": 400, "test": 100}}),
-        ("results/metrics.json", EVALUATION),
-    ):
+    def write(name, content):
         path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content))
-    (tmp_path / "results" / "pictures.png").touch()
-    (tmp_path / "train.log").write_text(
-        "12:00:00 INFO 4 images a step; the schedule is used as it stands\n"
-        "12:00:10 INFO step 50/100  total 2.2500  loss_rpn_cls 0.2500  loss_cls 2.0000  "
-        "lr 0.010000  0.98 images/s  data 0.001 s  eta 00:10:54  3.5 GB\n"
-        "12:00:20 INFO step 100/100  total 0.7500  loss_rpn_cls 0.2500  loss_cls 0.5000  "
-        "lr 0.000020  1.98 images/s  data 0.000 s  eta 00:00:00  3.6 GB\n"
-    )
-    (tmp_path / "eval.log").write_text(
-        "12:01:00 INFO image 10/96  7.21 images/s\n"
-        "12:01:00 INFO 96 images in 12.5 s, 8.21 images/s after the first, 800 detections\n"
-    )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    write("data/shapes/manifest.json", {"settings": {"seed": 0, "train": 400, "test": 100}})
+    for name, entry in (("base", EVALUATION), ("novel", NOVEL), ("novel_pcb", CALIBRATED)):
+        write(f"results/{name}/metrics.json", {entry["dataset"]: entry})
+        write(f"eval_{name}.log", EVAL_LOG)
+    write("train_base.log", TRAIN_LOG.format(last="0.7500"))
+    write("train_novel.log", TRAIN_LOG.format(last="0.3125"))
     return tmp_path
 
 
@@ -61,29 +69,34 @@ def test_every_printed_figure_is_in_the_file(finished, capsys):
     assert main([f"--output={finished}", *SECONDS]) == 0
     summary = json.loads((finished / "summary.json").read_text())
     stored = numbers(summary)
-    printed = capsys.readouterr().out.replace(str(finished), "").replace("shapes_test_base", "")
+    printed = capsys.readouterr().out.replace(str(finished), "")
+    printed = printed.replace("5 shots", "")
     figures = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", printed)
-    assert {"96", "83.5", "60.0", "0.7500", "300", "335"} <= set(figures)
+    total = sum(range(11, 11 + len(STEPS)))
+    assert {"83.5", "44.9", "60.0", "0.7500", "0.3125", "11", str(total)} <= set(figures)
     for figure in figures:
         decimals = len(figure.partition(".")[2])
-        in_list = figure == "1"  # the number of drawn pictures is the length of their list
-        assert in_list or any(f"{value:.{decimals}f}" == figure for value in stored), figure
+        assert any(f"{value:.{decimals}f}" == figure for value in stored), figure
     assert "n/a" in printed
-    assert summary["seconds"] == {"data": 20, "train": 300, "eval": 15, "total": 335}
-    assert summary["evaluation"] == [EVALUATION]
-    assert summary["pictures"]["detections"] == [str(finished / "results" / "pictures.png")]
+    assert summary["seconds"]["total"] == total
+    assert summary["evaluation"] == {
+        "base": [EVALUATION],
+        "novel": [NOVEL],
+        "novel_pcb": [CALIBRATED],
+    }
+    assert "report/index.html" in printed
 
 
-def test_several_test_sets(finished, capsys):
-    other = {**EVALUATION, "dataset": "shapes_test_novel"}
-    content = {"shapes_test_base": EVALUATION, "shapes_test_novel": other}
-    (finished / "results" / "metrics.json").write_text(json.dumps(content))
+def test_each_row_says_what_it_is(finished, capsys):
     main([f"--output={finished}", *SECONDS])
-    assert "shapes_test_novel, 96 held-out pictures" in capsys.readouterr().out
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[3].strip() for row in rows] == ["AP50", "83.5", "83.5", "44.9"]
+    assert "without calibration" in rows[2]
+    assert "with calibration" in rows[3]
 
 
 def test_logs_are_read_as_numbers(finished):
-    rows = read_training(finished / "train.log")
+    rows = read_training(finished / "train_base.log")
     assert len(rows) == 2
     assert rows[0] == {
         "step": 50,
@@ -96,13 +109,13 @@ def test_logs_are_read_as_numbers(finished):
         "images_per_second": 0.98,
         "gigabytes": 3.5,
     }
-    assert read_inference(finished / "eval.log") == [
+    assert read_inference(finished / "eval_base.log") == [
         {"images": 96, "seconds": 12.5, "images_per_second": 8.21}
     ]
 
 
 def test_a_missing_result_is_named(finished):
-    (finished / "results" / "metrics.json").unlink()
+    (finished / "results" / "novel" / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"metrics\.json"):
         main([f"--output={finished}", *SECONDS])
     assert not (finished / "summary.json").exists()

@@ -244,13 +244,34 @@ def test_run_demo_calls_its_steps_in_order(project, tmp_path):
     assert done.returncode == 0, done.stderr
     output = tmp_path / "out put"  # below the caller's folder
     lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
-    assert lines[0] == f"-m src.make_demo_data --output {output}/data/shapes --seed 0"
-    assert lines[1].startswith("train.py --config_path=configs/demo/shapes_base.yaml ")
-    assert f"--save_checkpoint_path={output}/checkpoints " in lines[1]
-    assert " --a.b=1 --c=2 " in lines[1]
-    assert lines[2].startswith("eval.py --config_path=configs/demo/shapes_base.yaml ")
-    assert lines[2].endswith(f"--eval_checkpoint_path={output}/checkpoints/ckpt_0")
-    assert lines[3].startswith(f"-m src.demo_summary --output {output} --data_seconds 0")
+    checkpoints = f"{output}/checkpoints"
+    expected = (
+        ("-m src.make_demo_data ", f" --output {output}/data/shapes --seed 0"),
+        ("train.py --config_path=configs/demo/shapes_base.yaml ", " --a.b=1 --c=2 "),
+        ("eval.py --config_path=configs/demo/shapes_base.yaml ", f"={checkpoints}/base/ckpt_0 "),
+        ("-m src.draw_kshot --config_path=configs/demo/shapes_base.yaml ", " --shots 5 "),
+        ("-m src.model_surgery ", f" --save-dir={checkpoints} --datasets_root={output}/data"),
+        ("-m src.pretrain_encoder ", f" --output {checkpoints}/encoder.ckpt "),
+        (
+            "train.py --config_path=configs/demo/shapes_fsod_5shot.yaml ",
+            f" --model_pretrained_path={checkpoints}/model_reset_remove.ckpt",
+        ),
+        (
+            "eval.py --config_path=configs/demo/shapes_fsod_5shot.yaml ",
+            f" --test.pcb.enable=false --eval_checkpoint_path={checkpoints}/novel/ckpt_0 ",
+        ),
+        (
+            "eval.py --config_path=configs/demo/shapes_fsod_5shot.yaml ",
+            f" --pcb_modelpath={checkpoints}/encoder.ckpt ",
+        ),
+        ("-m src.make_demo_data ", f" --output {output}/data/new --seed 1 "),
+        ("-m src.predict ", f" --input_path={output}/data/new/images/test "),
+        ("-m src.demo_summary ", f" --output {output} --data_seconds 0 --train_seconds "),
+    )
+    assert len(lines) == len(expected), lines
+    for line, (start, part) in zip(lines, expected):
+        assert line.startswith(start), line
+        assert part in f"{line} ", line
     assert run(project, "run_demo.sh", "out put").returncode == 0
 
 
