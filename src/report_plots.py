@@ -59,6 +59,7 @@ _STYLE = {
 # Up to this number of classes, each has a thin line behind the means.
 MAX_THIN_LINES = 20
 BINS = 20
+_TIGHT = {"borderpad": 0.2, "handlelength": 1.4, "columnspacing": 1.3, "fontsize": 8.5}
 
 
 def curves_plot(classes: Sequence[ClassAnalysis]) -> str:
@@ -75,11 +76,11 @@ def curves_plot(classes: Sequence[ClassAnalysis]) -> str:
         for name, members in _groups(classes).items():
             curve = mean_curve(members)
             if curve is not None:
-                label = f"{name}, mean of {len(members)} classes"
+                label = f"{name} ({len(members)})"
                 axes.plot(RECALLS, curve, color=GROUP_COLOURS[name], linewidth=2.4, label=label)
         _unit_square(axes, "recall", "precision")
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="best")
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=3, **_TIGHT)
         return _svg(figure)
 
 
@@ -160,7 +161,7 @@ def _draw_histogram(axes: Any, classes: Sequence[ClassAnalysis]) -> None:  # noq
     axes.set(xlim=(-0.01, 1.01), xlabel="score", ylabel="detections")
     axes.set_ylim(0, max(1.0, 1.06 * (hits + false).max()))
     # Above the axes, where no bar is.
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, borderpad=0.2)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2, **_TIGHT)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(visible=False, axis="x")
 

@@ -215,10 +215,10 @@ def test_plots_name_their_numbers():
         one_class([0.8], [1], 1, "dog", "novel"),
     ]
     text = curves_plot(classes)
-    for words in ("all, mean of 2 classes", "base, mean of 1 classes", "novel, mean of 1 classes"):
+    for words in ("all (2)", "base (1)", "novel (1)"):
         assert words in text
-    assert "base, mean" in curves_plot(classes[:1])
-    assert "all, mean" not in curves_plot(classes[:1])
+    assert "base (1)" in curves_plot(classes[:1])
+    assert "all (" not in curves_plot(classes[:1])
     assert "hits (2)" in histogram_plot(classes)
     assert "false (1)" in histogram_plot(classes)
     assert "F1: 0.67 with scores from 0.90 on" in class_plot(classes[0])
