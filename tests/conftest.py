@@ -1,7 +1,8 @@
 """Tests that need a process of their own: the full network keeps its memory until that ends.
 
-A module marked `own_process` runs in a child, one for each formulation of the network; all its
-tests share what is compiled there. Reports come back to this process as if they had run here.
+What is marked `own_process` runs in a child, one for each formulation of the network and kind of
+training; all tests of a child share what is compiled there. Reports come back to this process as
+if they had run here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def group_of(item: pytest.Item) -> str | None:
     if item.get_closest_marker("own_process") is None or os.environ.get(CHILD):
         return None
     values = str(getattr(item, "callspec", None) and item.callspec.params)
-    return "plain" if "plain" in values else "fast"
+    kind = next((name for name in ("gfsod", "fsod") if name in values), "base")
+    return f"{kind} {'plain' if 'plain' in values else 'fast'}"
 
 
 def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:

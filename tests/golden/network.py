@@ -1,7 +1,7 @@
 """The official networks with regenerated weights, the test images, and what lies inside a pass.
 
-`kind` is the training that vectors belong to: `base` now. Another one is a line in `CONFIGS` and
-one in `WEIGHTS`, and its name in the tests' lists of kinds.
+`kind` is the training that vectors belong to: `base`, or fine-tuning at 10 shots on the novel
+classes (`fsod`) or on all (`gfsod`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ from src.sgd_optimizer import SGD
 from tests.golden import golden
 
 PROJECT = golden.HERE.parents[1]
-CONFIGS = {"base": "configs/coco/defrcn_det_r101_base.yaml"}
-WEIGHTS = {"base": "base"}
+CONFIGS = {
+    "base": "configs/coco/defrcn_det_r101_base.yaml",
+    "fsod": "configs/coco/defrcn_fsod_r101_novel_10shot.yaml",
+    "gfsod": "configs/coco/defrcn_gfsod_r101_novel_10shot.yaml",
+}
+WEIGHTS = {"base": "base", "fsod": "novel", "gfsod": "all"}
 FORMULATIONS = ("fast", "plain")
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 
