@@ -1,6 +1,6 @@
 """Over-fit a small network, from scratch, to a few photographs: proof that everything learns.
 
-    python benchmarks/overfit.py --data DATASETS_ROOT --output DIR [--images 8] [--steps 500]
+    python benchmarks/overfit.py --data DATASETS_ROOT --output DIR [--images 8] [--steps 900]
 
 DATASETS_ROOT holds COCO in the official layout (see the README). The pictures are the first
 ones of trainvalno5k with two to six large base-class objects; training and evaluation use the
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=900)
     arguments = parser.parse_args(argv)
     import train
 
