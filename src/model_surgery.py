@@ -32,13 +32,8 @@ if __name__ == "__main__" and not __package__:  # python src/model_surgery.py
 
 from src.checkpoint import load_training_checkpoint, load_weights, write_weights
 from src.defrcn import meta_coco, meta_voc
-from src.defrcn.built_datacategory import (
-    CustomDataset,
-    CustomSource,
-    DatasetInfo,
-    resolve_dataset,
-    suggestion,
-)
+from src.defrcn.built_datacategory import resolve_dataset, suggestion
+from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, sha256_file

@@ -94,6 +94,32 @@ def test_own_data(tmp_path, own):
     assert names == ("cube", "star", "cone", "ring", "disc")
 
 
+def test_own_data_in_voc_format(tmp_path, own):
+    """Classes in alphabetical order, over the XML files: cone cube* disc* ring star."""
+    config = yaml.safe_load(own.read_text())
+    config["data"]["custom"]["toys"].update(
+        {
+            "format": "voc",
+            "train": {"annotations": "xml", "images": "."},
+            "test": {"annotations": "xml", "images": "."},
+        }
+    )
+    own.write_text(yaml.safe_dump(config))
+    (tmp_path / "xml").mkdir()
+    for name in ("ring", "cube", "disc", "star", "cone"):
+        (tmp_path / "xml" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename>"
+            "<size><width>9</width><height>9</height><depth>3</depth></size>"
+            f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax>"
+            "<ymax>5</ymax></bndbox></object></annotation>"
+        )
+    run(f"--dataset={own}", "--method=randinit", "--src-path", write(tmp_path, 3))
+    old, new = detector(3), ck.load_weights(tmp_path / "model_reset_surgery.ckpt")
+    np.testing.assert_array_equal(new[f"{CLS}.bias"][[0, 3, 4, 5]], old[f"{CLS}.bias"])
+    np.testing.assert_array_equal(new[f"{BOX}.bias"][12:20], old[f"{BOX}.bias"][4:])
+    assert not new[f"{BOX}.bias"][4:12].any()
+
+
 def test_flags_change_the_configuration(tmp_path, own):
     moved = tmp_path / "moved"
     moved.mkdir()
