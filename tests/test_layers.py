@@ -44,7 +44,7 @@ TOOLS = {
         "prepare_coco",
         "make_demo_data",
         "demo_summary",
-        "pretrain_backbone",
+        "pretrain_encoder",
         "draw_kshot",
         "model_surgery",
         "sweep",
