@@ -288,7 +288,7 @@ def make_detector(config: Config, path: Path) -> tuple[Detector, bool]:
     """
     info, own_ids = describe_classes(config, trained_classes(path))
     net = assembly.make_detector(config, info.class_names)
-    assembly_eval.load_for_evaluation(net, path, info.class_names)
+    source = assembly_eval.load_for_evaluation(net, path, info.class_names)
     settings = Preprocessing(
         max_size=config.input.max_size_test,
         pixel_mean=config.input.pixel_mean,
@@ -298,7 +298,7 @@ def make_detector(config: Config, path: Path) -> tuple[Detector, bool]:
         max_pixels=config.data.max_image_pixels,
     )
     step = assembly_eval.make_eval_step(config, net)
-    return Detector(config, step, info, make_calibrator(config, info, path), settings), own_ids
+    return Detector(config, step, info, make_calibrator(config, info, source), settings), own_ids
 
 
 def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Path:

@@ -17,6 +17,8 @@ from tabulate import tabulate  # type: ignore[import-untyped]
 from src.detection_rows import Row, detections_to_rows
 from src.util import write_json
 from src.visualize import (
+    GAP,
+    PAPER,
     contact_sheet,
     detection_labels,
     draw_at_viewing_size,
@@ -114,7 +116,8 @@ class Predictions:
         """Write a drawn picture as `pictures/NAME.png`; return that path within the folder."""
         drawn = self.draw(pixels, rows, resized=True)
         if rows and len(self.panels) < SHEET_PICTURES:
-            self.panels.append(drawn)
+            edge = ((GAP, GAP), (GAP, GAP), (0, 0))
+            self.panels.append(np.pad(drawn, edge, constant_values=PAPER[0]))
         # with the suffix: a folder may hold both a.jpg and a.png
         relative = f"pictures/{name}.png"
         write_png(self.folder / relative, drawn)

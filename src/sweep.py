@@ -146,7 +146,8 @@ def plan(
         if not sweep_plan.check_sets(config.data.train, place) and not warned:
             logger.warning("data.train %s holds no K-shot set", list(config.data.train))
             warned = True
-        runs.append(_run(config, place, (f"--config_path={files[place.shot]}", *flags), start))
+        command = (f"--config_path={files[place.shot]}", *flags)
+        runs.append(_run(config, place, command, start, dry_run=options.dry_run))
         configs.append(config)
     return runs, configs
 
@@ -163,7 +164,14 @@ def _flags_of_folders(options: argparse.Namespace, words: Sequence[str], folder:
     return [f"--{key}={value}" for key, value in flags.items() if key not in given]
 
 
-def _run(config: Config, place: sweep_plan.Place, flags: tuple[str, ...], start: Path) -> Run:
+def _run(
+    config: Config,
+    place: sweep_plan.Place,
+    flags: tuple[str, ...],
+    start: Path,
+    *,
+    dry_run: bool,
+) -> Run:
     solver = config.solver
     images = solver.images_per_card * (config.device_num if config.run_distribute else 1)
     schedule = Schedule(solver.base_lr, solver.max_iter, solver.steps, solver.gamma, 0, 0.0)
@@ -171,7 +179,13 @@ def _run(config: Config, place: sweep_plan.Place, flags: tuple[str, ...], start:
         schedule = scale_schedule(schedule, solver.images_per_batch, images)
     files = {"model_pretrained_path": start}
     if config.test.pcb.enable:
-        files["pcb_modelpath"] = Path(config.pcb_modelpath)
+        # now, and not when the first training has ended
+        what = "make it with src/pth2ckpt.py, or add --test.pcb.enable=false"
+        files["pcb_modelpath"] = (
+            Path(config.pcb_modelpath)
+            if dry_run
+            else require_path("pcb_modelpath", config.pcb_modelpath, what, kind="file")
+        )
     weights = {key: _checksum(str(path)) for key, path in files.items()}
     return Run(
         shot=place.shot,

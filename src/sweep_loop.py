@@ -20,6 +20,8 @@ from src.util import write_text
 
 logger = logging.getLogger(__name__)
 
+LINE = 150  # characters of a run's own log that are shown
+
 
 @dataclass(frozen=True)
 class Orders:
@@ -54,6 +56,12 @@ def clock(seconds: float) -> str:
     if whole >= 2 * 86400:
         return f"{whole / 86400:.1f} days"
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _shown(lines: list[str]) -> str:
+    """The last line of a log for a line of this one: without its own time, not too long."""
+    text = lines[-1].partition(" INFO ")[2] or lines[-1] if lines else "no output yet"
+    return text if len(text) <= LINE else f"{text[: LINE - 1]}…"
 
 
 def ask(run: Run) -> str:
@@ -162,7 +170,7 @@ class Runner:
             output,
             environment=self.orders.environment,
             inherit=(lock,),
-            tick=lambda: logger.info("%s: %s", run.name, " ".join(last_lines(output, 1))),
+            tick=lambda: logger.info("%s: %s", run.name, _shown(last_lines(output, 1))),
             tick_seconds=self.orders.tick_seconds,
         )
         seconds = time.monotonic() - started

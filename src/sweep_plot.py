@@ -13,6 +13,7 @@ from src.util import atomic_path
 OURS = "#1f5fa8"
 PAPER = "#d1495b"
 REPOSITORY = "#8a8f98"
+BESIDE = 0.05  # single runs stand to the right of their mean, or its bar would hide them
 
 
 def plot(path: str | os.PathLike[str], runs: Sequence[RunFigures], sweep: Sweep) -> None:
@@ -45,11 +46,11 @@ def plot(path: str | os.PathLike[str], runs: Sequence[RunFigures], sweep: Sweep)
             )
     defined = [run for run in runs if run.results.get(sweep.metric, -1) >= 0]
     axes.scatter(
-        [place[run.shot] for run in defined],
+        [place[run.shot] + BESIDE for run in defined],
         [run.results[sweep.metric] for run in defined],
-        s=14,
+        s=18,
         color=OURS,
-        alpha=0.35,
+        alpha=0.5,
         linewidths=0,
         zorder=2,
         label=f"single runs ({len(defined)})",

@@ -107,7 +107,8 @@ class Sweep:
     def title(self) -> str:
         """Data set, setting and protocol in a few words."""
         split = f" split {self.split}" if self.dataset == "voc" else ""
-        return f"{self.dataset.upper()}{split}, {self.setting}, {self.protocol}-like"
+        name = self.test_set if self.dataset == "own" else f"{self.dataset.upper()}{split}"
+        return f"{name}, {self.setting}, {self.protocol}-like"
 
     @property
     def comparable(self) -> bool:
@@ -185,9 +186,11 @@ def with_interval(summary: Summary) -> str:
     return f"{figure(summary.mean)}{half}"
 
 
-def _pipe(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+def _pipe(rows: Sequence[Sequence[str]], headers: Sequence[str], names: bool = False) -> str:
+    """A table; `names` stand left in the first column, numbers right."""
+    columns = ["left" if names else "right", *["right"] * (len(headers) - 1)]
     return str(
-        tabulate(rows, headers=headers, tablefmt="pipe", stralign="right", disable_numparse=True)
+        tabulate(rows, headers=headers, tablefmt="pipe", colalign=columns, disable_numparse=True)
     )
 
 
@@ -250,7 +253,7 @@ def figures_table(runs: Sequence[RunFigures]) -> str:
     for name in metric_names(runs):
         found = summaries(runs, lambda run, name=name: run.results.get(name))  # type: ignore[misc]
         rows.append([name, *(with_interval(found[shot]) for shot in shots)])
-    return _pipe(rows, ["figure", *(f"{shot}-shot" for shot in shots)])
+    return _pipe(rows, ["figure", *(f"{shot}-shot" for shot in shots)], names=True)
 
 
 def class_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
@@ -263,7 +266,7 @@ def class_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
             lambda run, name=name: class_figures(run, sweep.metric).get(name),  # type: ignore[misc]
         )
         rows.append([name, *(with_interval(found[shot]) for shot in shots)])
-    return _pipe(rows, ["class", *(f"{shot}-shot" for shot in shots)])
+    return _pipe(rows, ["class", *(f"{shot}-shot" for shot in shots)], names=True)
 
 
 def markdown(runs: Sequence[RunFigures], sweep: Sweep, planned: int, plot: str = "") -> str:

@@ -286,7 +286,7 @@ def test_calibration(place, evaluated, tmp_path, monkeypatch):
     for number, name in enumerate(names):
         shutil.copy(place.images / name, folder / f"00000{number}.png")
     found = go(place, folder, tmp_path / "out", expect=1)
-    assert made == [(False, place.info.class_names, place.root / "run")]
+    assert made == [(False, place.info.class_names, place.root / "run/ckpt_0/defrcn-3.json")]
     assert seen == [(str(folder / f"00000{n}.png"), 5) for n in range(3)]
     assert found["calibrated"] is True
     assert [entry["file"] for entry in found["images"]] == ["000000.png", "000002.png"]

@@ -350,6 +350,10 @@ def test_dry_run_writes_nothing(place, capsys):
         (["--shots=0"], r"0 shots cannot be trained"),
         (["--config_path=b.yaml", "--config_path=c.yaml"], r"3 files for 2 shots"),
         (["--data.train=[toy_train_novel_5shot_seed0]"], r"is not the 1-shot set 0"),
+        (
+            ["--test.pcb.enable=true", "--pcb_modelpath=no.ckpt"],
+            r"pcb_modelpath: no\.ckpt does not",
+        ),
         (["--solver.bse_lr=1"], r"did you mean --solver\.base_lr"),
         (["--model_pretrained_path=none.ckpt"], r"--model_pretrained_path: none\.ckpt does not"),
         (["--test_set=toy_test_novel"], r"no figures for 'toy_test_novel', but for toy_test_all"),
