@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src import assembly, detecteval
-from src.assembly_pcb import make_calibrator
+from src.assembly_pcb import make_calibrator, weights_path
 from src.checkpoint import load_training_checkpoint, load_weights
 from src.dataset import EvalLoader, build_mindrecord
 from src.defrcn.built_datacategory import DatasetInfo, Record
@@ -44,8 +44,11 @@ def open_test_sets(config: Config, trained: tuple[str, ...] = ()) -> list[TestSe
         trained: the classes of the network, in order; empty: those of the first test set.
 
     Raises:
-        InputError: a test set has other classes, or its files are wrong.
+        InputError: a test set has other classes, its files are wrong, or calibration is asked for
+            and its weights are missing.
     """
+    if config.test.pcb.enable:
+        weights_path(config)  # before a training of hours, not after it
     sets: list[TestSet] = []
     for name in config.data.test:
         info, records = assembly.read_sets(config, (name,))

@@ -87,6 +87,15 @@ def make_calibrator(
     )
 
 
+def weights_path(config: Config) -> Path:
+    """The file that `pcb_modelpath` names.
+
+    Raises:
+        InputError: there is none.
+    """
+    return require_path("pcb_modelpath", config.pcb_modelpath, _GET_WEIGHTS, kind="file")
+
+
 def make_encoder(config: Config) -> Encoder:
     """Load the encoder that `test.pcb.modeltype` and `pcb_modelpath` name.
 
@@ -95,7 +104,7 @@ def make_encoder(config: Config) -> Encoder:
     Raises:
         InputError: there is no such file, or it is no such network.
     """
-    path = require_path("pcb_modelpath", config.pcb_modelpath, _GET_WEIGHTS, kind="file")
+    path = weights_path(config)
     exact = config.input.input_shapes == "exact"
     return _resnet(
         path,
