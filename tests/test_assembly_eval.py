@@ -98,6 +98,12 @@ def test_calibration_is_asked_for_used_and_recorded(tmp_path, config_file, detec
     assert asked[-1] == ("toy_test_all", None)
 
 
+def test_missing_weights_of_the_calibration_are_named_before_anything_is_done(config_file):
+    config = load_config(config_file, ["--test.pcb.enable=true", "--pcb_modelpath=no.ckpt"])
+    with pytest.raises(InputError, match=r"pcb_modelpath.*no\.ckpt.*pth2ckpt"):
+        open_test_sets(config)
+
+
 def test_figures_of_several_sets(tmp_path, config_file, detections):
     detections += ring_and_false_one()
     config = load_config(config_file, ["--test.visualize_images=1"])

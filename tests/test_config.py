@@ -109,7 +109,8 @@ OURS_ALONE = (
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
-    "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support"
+    "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.cache_gigabytes "
+    "test.pcb.max_pixels"
 ).split()
 
 OLDER_PORT_FLAGS = (
