@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "data:\n  train: [few_train_all]\n  test: [few_test_all]\n  custom:\n"
         f"    few: {{format: coco, train: {same}, test: {same}}}\n"
         "input: {min_size_train: [256], max_size_train: 400, min_size_test: 256, max_size_test: 400}\n"
-        "model: {anchors: {sizes: [32, 64, 96, 144, 216]}}\n"
+        # L1 and more samples than the demo has: boxes that overlap their neighbours must be exact.
+        "model:\n  anchors: {sizes: [32, 64, 96, 144, 216]}\n"
+        "  roi_heads: {batch_size_per_image: 64, smooth_l1_beta: 0.0}\n"
         f"solver: {{max_iter: {steps}, steps: [{steps * 3 // 4}, {steps * 9 // 10}]}}\n",
     )
     return train.main(
