@@ -12,7 +12,7 @@ from src.model_utils.config import Config, load_config, to_plain
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README_CN.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/architecture.md")
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/own_data.md")
 
 
 def text(name):
