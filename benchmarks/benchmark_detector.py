@@ -126,7 +126,9 @@ def part(name: str, net, inputs: tuple) -> Callable[[], None]:
         return net.backbone.stages(x, padded)[2]
 
     def res4(x):
-        return net.backbone._res4(x, None).mean()
+        for block in net.backbone.res4:
+            x = block(x)
+        return x.mean()
 
     def rpn(x):
         logits, deltas = net.proposal_generator(x)
