@@ -58,6 +58,14 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a module's tests of a child first: this process then sets up and tears down the rest."""
+    places: dict[Path, int] = {}
+    for item in items:
+        places.setdefault(item.path, len(places))
+    items.sort(key=lambda item: (places[item.path], group_of(item) is None))
+
+
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Run an item's whole group at its first one; report each where it stands."""
     group = group_of(item)
