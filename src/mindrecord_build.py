@@ -7,9 +7,11 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +50,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 NUM_EXAMPLES = 5
 NUM_NAMED_PROBLEMS = 3
+WAIT_MINUTES = 240.0
+TELL_SECONDS = 60.0
+POLL_SECONDS = 0.5
 
 KINDS = {
     "crowd": "objects marked as crowd left out",
@@ -57,8 +62,9 @@ KINDS = {
     "no_objects": "images without a usable object left out of training",
     "rotated": "images turned by their EXIF orientation",
     "grey": "greyscale images, used as three equal channels",
+    "deep": "greyscale images of 16 bits, of which the upper 8 are used",
 }
-ORDINARY = ("crowd", "border", "no_objects", "rotated", "grey")
+ORDINARY = ("crowd", "border", "no_objects", "rotated", "grey", "deep")
 
 
 @dataclass
@@ -180,17 +186,62 @@ def _refuse(problems: list[str], total: int, folder: Path) -> None:
     )
 
 
+class _Patience:
+    """Waits for a folder that another process builds: says so at times, and not for ever."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self._folder = folder
+        self._minutes = minutes
+        self._started = time.monotonic()
+        self._told = -math.inf
+
+    def pause(self) -> None:
+        """Wait a moment.
+
+        Raises:
+            InputError: the time is up.
+        """
+        now = time.monotonic()
+        waited = (now - self._started) / 60
+        if waited >= self._minutes:
+            raise InputError(
+                f"{self._folder}: waited {self._minutes:g} minutes for another process to build "
+                "it; look at that one's log, or set data.wait_minutes higher"
+            )
+        if now - self._told >= TELL_SECONDS:
+            logger.warning(
+                "%s: waiting for another process that builds it, for %.0f of at most %g minutes",
+                self._folder,
+                waited,
+                self._minutes,
+            )
+            self._told = now
+        time.sleep(min(POLL_SECONDS, 60 * (self._minutes - waited)))
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait_minutes: float) -> Iterator[None]:
     """Let one process at a time build a folder; the system frees the lock if that one dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    patience = _Patience(folder, wait_minutes)
     with (folder.parent / f".{folder.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s: waiting for another process that builds it", folder)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                patience.pause()
         yield
+
+
+def _await_folder(folder: Path, key: str, wait_minutes: float) -> MindRecordInfo:
+    """Wait until another process has built a folder from the same inputs."""
+    patience = _Patience(folder, wait_minutes)
+    while True:
+        try:
+            return whole_folder(folder, key, full=False)
+        except (ValueError, KeyError, TypeError):
+            patience.pause()
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -282,6 +333,8 @@ def build_mindrecord(
     max_image_pixels: int = PILLOW_MAX_PIXELS,
     num_workers: int = 2,
     show_progress: bool = True,
+    builds: bool = True,
+    wait_minutes: float = WAIT_MINUTES,
 ) -> MindRecordInfo:
     """Make the MindRecord folder of a data set, or use the one that is there.
 
@@ -297,10 +350,13 @@ def build_mindrecord(
         max_image_pixels: larger images are refused.
         num_workers: threads that read and check images.
         show_progress: draw a progress bar.
+        builds: whether this process builds; otherwise it waits for one that does.
+        wait_minutes: longest wait for another process that builds.
 
     Raises:
         InputError: images are missing, unreadable, too large or of another size than annotated
-            (all of them are named), nothing is left to train on, or the disk is too small.
+            (all of them are named), nothing is left to train on, the disk is too small, or
+            another process did not build in time.
     """
     folder = Path(folder)
     if max_image_pixels > PILLOW_MAX_PIXELS:
@@ -308,7 +364,9 @@ def build_mindrecord(
     key = input_key(
         records, training=training, class_names=class_names, max_pixels=max_image_pixels
     )
-    with _locked(folder):
+    if not builds:
+        return _await_folder(folder, key, wait_minutes)
+    with _locked(folder, wait_minutes):
         try:
             info = whole_folder(folder, key)
             logger.info("%s: %d images, built before from the same inputs", folder, info.num_rows)

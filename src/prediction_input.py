@@ -17,7 +17,15 @@ from PIL import Image
 
 from src.batching import Batch, Preprocessing, fit_shape
 from src.model_utils.errors import InputError
-from src.transforms import DECODE_ERRORS, decode, normalise_into, resize, resized_shape, to_bgr
+from src.transforms import (
+    DECODE_ERRORS,
+    decode,
+    is_deep,
+    normalise_into,
+    resize,
+    resized_shape,
+    to_bgr,
+)
 from src.util import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -113,34 +121,13 @@ def read_image(path: Path, max_pixels: int) -> tuple[Image.Image, list[str]]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         with Image.open(io.BytesIO(content)) as header:
-            mode, kind, frames = header.mode, header.format, getattr(header, "n_frames", 1)
-            size = header.width * header.height
+            deep, frames = is_deep(header), getattr(header, "n_frames", 1)
     except (Image.DecompressionBombError, *DECODE_ERRORS):
-        mode, kind, frames, size = "", "", 1, 0  # `decode` says what is wrong
+        deep, frames = False, 1  # `decode` says what is wrong
     notes = [f"first of {frames} frames"] if frames > 1 else []
-    if mode.startswith("I;16") or (mode == "I" and kind == "PNG"):
+    if deep:
         notes.append("16 bits a pixel, brought to 8")
-        if size <= max_pixels:
-            content = _eight_bits(content, str(path))
-    elif mode in ("I", "F"):
-        raise InputError(f"{path}: 32 bits a pixel and channel; save it with 8 bits")
     return decode(content, str(path), max_pixels), notes
-
-
-def _eight_bits(content: bytes, name: str) -> bytes:
-    """A grey picture of 16 bits as PNG of 8, the lower byte dropped; Pillow would cut it off.
-
-    EXIF stays, for the orientation.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            grey = Image.fromarray((np.asarray(image, np.int64) >> 8).astype(np.uint8))
-            exif = image.getexif()
-    except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
-        raise InputError(f"{name}: not a readable image ({error})") from error
-    buffer = io.BytesIO()
-    grey.save(buffer, "PNG", exif=exif.tobytes() if exif else b"")
-    return buffer.getvalue()
 
 
 def make_batch(image: Image.Image, name: str, min_size: int, settings: Preprocessing) -> Batch:

@@ -19,6 +19,7 @@ from src.model_utils.errors import InputError
 EMPTY_SIDE = 1e-5  # sides up to this many model-frame pixels count as empty, as officially
 EXIF_ORIENTATION = 0x0112
 GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
+DEEP_FORMATS = ("PNG", "PPM")  # whose mode "I" has 16 bits a pixel; that of TIFF has 32
 # a damaged file makes Pillow's readers raise nearly anything; its name must be told all the same
 DECODE_ERRORS = (
     OSError,
@@ -63,8 +64,29 @@ def _reason(error: BaseException) -> str:
     return "unknown format or damaged header" if unknown else str(error) or type(error).__name__
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether an opened image is grey with 16 bits a pixel; Pillow's mode depends on the format."""
+    mode, kind = image.mode, image.format
+    return mode.startswith("I;16") or (mode == "I" and kind in DEEP_FORMATS)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Three channels of 8 bits.
+
+    Of 16 bits the upper 8 are taken, as OpenCV does for the calibration block; Pillow would cut
+    every value above 255 off, which makes pictures white.
+    """
+    deep = is_deep(image)
+    if image.mode in ("I", "F") and not deep:
+        raise InputError(f"{name}: 32 bits a pixel and channel; save it with 8 bits")
+    image = ImageOps.exif_transpose(image)
+    if deep:
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
 def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Image.Image:
-    """Decode an encoded image to RGB with its EXIF orientation applied.
+    """Decode an encoded image to 8-bit RGB with its EXIF orientation applied.
 
     Args:
         content: bytes of the file.
@@ -72,7 +94,7 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
         max_pixels: larger images are refused from their header, before decoding.
 
     Raises:
-        InputError: the image is too large or does not decode.
+        InputError: the image is too large, does not decode, or has 32 bits a channel.
     """
     try:
         image = Image.open(io.BytesIO(content))
@@ -82,7 +104,7 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
                 f"{max_pixels} (data.max_image_pixels)"
             )
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return _to_rgb(image, name)
     except Image.DecompressionBombError:
         raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
     except DECODE_ERRORS as error:
@@ -90,7 +112,7 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
 
 
 def header(content: bytes, name: str) -> list[str]:
-    """What is unusual about an image, from its header: "rotated" (EXIF), "grey", or nothing.
+    """What is unusual about an image, from its header: "rotated" (EXIF), "grey", "deep" (16 bits).
 
     Raises:
         InputError: the header does not parse.
@@ -98,7 +120,8 @@ def header(content: bytes, name: str) -> list[str]:
     try:
         image = Image.open(io.BytesIO(content))
         oddities = ["rotated"] if image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1) else []
-        return oddities + (["grey"] if image.mode in GREY_MODES else [])
+        oddities += ["grey"] if image.mode in GREY_MODES else []
+        return oddities + (["deep"] if is_deep(image) else [])
     except Image.DecompressionBombError:
         raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
     except DECODE_ERRORS as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,6 +38,39 @@ def test_grey_becomes_three_equal_channels():
     bgr = to_bgr(decode(content, "g"))
     for channel in range(3):
         np.testing.assert_array_equal(bgr[:, :, channel], np.asarray(grey))
+
+
+DEEP = np.linspace(0, 65535, 20 * 30).astype(np.uint16).reshape(20, 30)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("PPM", "I")])
+def test_sixteen_bits_lose_the_lower_eight_as_in_opencv(kind, mode):
+    """Pillow by itself would make 255 of everything above 255."""
+    if kind == "PPM":  # which Pillow reads but does not write with 16 bits
+        content = b"P5 30 20 65535\n" + DEEP.astype(">u2").tobytes()
+    else:
+        content = encoded(Image.fromarray(DEEP), kind)
+    assert Image.open(io.BytesIO(content)).mode == mode
+    assert header(content, "d") == ["grey", "deep"]
+    bgr = to_bgr(decode(content, "d"))
+    np.testing.assert_array_equal(bgr, np.repeat((DEEP >> 8).astype(np.uint8)[:, :, None], 3, 2))
+    seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(bgr, seen)
+
+
+def test_sixteen_bits_are_turned_by_exif_too():
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    content = encoded(Image.fromarray(DEEP), exif=exif.tobytes())
+    upright = np.rot90((DEEP >> 8).astype(np.uint8), -1)
+    np.testing.assert_array_equal(to_bgr(decode(content, "d"))[:, :, 0], upright)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_thirty_two_bits_are_refused(kind):
+    content = encoded(Image.fromarray(DEEP.astype(kind)), "TIFF")
+    with pytest.raises(InputError, match=r"^x\.tif: 32 bits a pixel and channel; save it with 8"):
+        decode(content, "x.tif")
 
 
 # what must be done to stored pixels so that they stand upright, by EXIF orientation
