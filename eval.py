@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from src.interruption import hold_interrupts
+
+    hold_interrupts()  # before the libraries below start threads
+
 import logging
 import sys
 from collections.abc import Sequence

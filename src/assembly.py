@@ -17,6 +17,7 @@ from src.defrcn.built_datacategory import is_few_shot
 from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.support_set import FILE_NAME, SupportSet, read_support_set
+from src.interruption import StopRequests
 from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.device_adapter import Runtime
@@ -28,6 +29,7 @@ from src.network_define import (
     initialise,
     set_parameters,
 )
+from src.parallel import ALONE, Group
 from src.parameter_rules import (
     BACKBONE_PRETRAINED,
     FULL,
@@ -78,8 +80,6 @@ def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Recor
     """
     path = Path(config.save_checkpoint_path) / FILE_NAME
     names = tuple(name for name in config.data.train if is_few_shot(name))
-    if config.rank_id != 0:
-        return
     if not names:
         path.unlink(missing_ok=True)  # of another run that had this folder
         return
@@ -99,7 +99,33 @@ def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Recor
     write_json(path, support.to_json(), indent=1)
 
 
-def open_training_data(config: Config, *, start_batch: int) -> TrainLoader:
+def shared_mindrecord(
+    config: Config,
+    records: list[Record],
+    folder: Path,
+    class_names: tuple[str, ...],
+    *,
+    training: bool,
+    group: Group,
+) -> None:
+    """Have one process of each machine build a MindRecord folder; return when it is there."""
+    build_mindrecord(
+        records,
+        folder,
+        class_names=class_names,
+        training=training,
+        max_image_pixels=config.data.max_image_pixels,
+        num_workers=config.data.num_workers,
+        builds=group.local_rank == 0,
+        wait_minutes=config.data.wait_minutes,
+    )
+    # Not before the builder has also checked what was there already.
+    group.wait()
+
+
+def open_training_data(
+    config: Config, *, start_batch: int, group: Group = ALONE
+) -> TrainLoader:
     """Read the training sets, build their MindRecord if needed, and open them.
 
     The boxes of K-shot sets are written beside the run's checkpoints: see `write_support_set`.
@@ -107,21 +133,25 @@ def open_training_data(config: Config, *, start_batch: int) -> TrainLoader:
     Args:
         config: the configuration.
         start_batch: number of the first batch, for a resumed run.
+        group: the processes that share the data.
     """
     info, records = read_sets(config, config.data.train)
-    write_support_set(config, info, records)
-    build_mindrecord(
+    if group.leads:
+        write_support_set(config, info, records)
+    shared_mindrecord(
+        config,
         records,
-        config.train_mindrecord_dir,
-        class_names=info.class_names,
+        Path(config.train_mindrecord_dir),
+        info.class_names,
         training=config.data.filter_empty,
-        max_image_pixels=config.data.max_image_pixels,
-        num_workers=config.data.num_workers,
+        group=group,
     )
     return TrainLoader(
         config.train_mindrecord_dir,
         batch_size=config.solver.images_per_card,
         seed=config.seed,
+        rank=group.rank,
+        world_size=group.size,
         start_batch=start_batch,
         min_sizes=config.input.min_size_train,
         max_size=config.input.max_size_train,
@@ -280,6 +310,7 @@ def make_trainer(
     loader: TrainLoader,
     *,
     evaluate: Callable[[int], None] | None,
+    stop: StopRequests | None = None,
 ) -> Trainer:
     """Build optimizer, compiled steps and training loop."""
     solver, model = config.solver, config.model
@@ -324,4 +355,6 @@ def make_trainer(
         evaluate=evaluate,
         eval_period=config.test.eval_period,
         idle_wait=runtime.target == "CPU",
+        max_skipped=solver.max_skipped_steps,
+        stop=stop,
     )

@@ -26,12 +26,13 @@ from pathlib import Path
 
 from src import sweep_plan, sweep_runs
 from src.defrcn.built_datacategory import resolve_dataset
+from src.interruption import Interrupted
 from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, load_config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.paper_figures import METRICS, SHOTS
 from src.sweep_loop import Orders, Runner
-from src.sweep_process import Children, Interrupted
+from src.sweep_process import Children
 from src.sweep_runs import Run
 from src.sweep_surgery import METHODS, checkpoint_file, operate, reset_file
 from src.sweep_table import RunFigures, Sweep

@@ -13,17 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from src.interruption import ENDING, Interrupted
+
 _PR_SET_PDEATHSIG = 1
 _TAIL_BYTES = 8192
-
-
-class Interrupted(BaseException):  # noqa: N818 - not an error, an event
-    """A signal asked this process to end; `code` is the conventional exit code."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.code = 128 + number
 
 
 class Children:
@@ -42,7 +35,7 @@ class Children:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Children:
-        for number in FORWARDED:
+        for number in ENDING:
             # What was ignored (nohup) stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)

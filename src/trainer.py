@@ -19,9 +19,10 @@ from mindspore import Tensor, nn, ops
 from src.batching import Batch
 from src.checkpoint import TrainingCheckpoint, save_checkpoint
 from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
+from src.interruption import StopRequests
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
-from src.util import idle_thread
+from src.util import idle_thread, writing
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,14 @@ class Trainer:
         evaluate: called with the step at every `eval_period`; None for never.
         eval_period: steps between evaluations; 0 for none.
         idle_wait: see `util.idle_thread`, for the CPU.
+        max_skipped: steps whose loss or gradient is not finite that are left out (in the whole
+            run, resumed or not) before one stops the training.
+        stop: asked after every step; None for never.
+
+    Attributes:
+        step: steps done, those left out included.
+        skipped: steps left out.
+        evaluated: step of the last evaluation; -1 without.
     """
 
     def __init__(
@@ -120,6 +129,8 @@ class Trainer:
         evaluate: Callable[[int], None] | None = None,
         eval_period: int = 0,
         idle_wait: bool = False,
+        max_skipped: int = 0,
+        stop: StopRequests | None = None,
     ) -> None:
         self.net = net
         self.optimizer = optimizer
@@ -139,13 +150,23 @@ class Trainer:
         self.evaluate = evaluate
         self.eval_period = eval_period
         self.idle_wait = idle_wait
+        self.max_skipped = max_skipped
+        self.stop = stop or StopRequests()
         self.step = 0
+        self.skipped = 0
+        self.evaluated = -1
+        self._saved = -1
         self.seconds_before = 0.0
 
     @property
     def checkpoint_folder(self) -> Path:
         """Where this rank's checkpoints are."""
         return self.folder / f"ckpt_{self.rank}"
+
+    @property
+    def evaluates_now(self) -> bool:
+        """Whether an evaluation on the way is due after the present step."""
+        return bool(self.evaluate and self.eval_period) and self.step % self.eval_period == 0
 
     def restore(self, checkpoint: TrainingCheckpoint) -> None:
         """Continue after a checkpoint's last step.
@@ -155,7 +176,7 @@ class Trainer:
         """
         state = checkpoint.state
         wanted = {p.name: p for p in self.optimizer.state}
-        given = set(state) - {"seed", "world_size", "seconds"}
+        given = set(state) - {"seed", "world_size", "seconds", "skipped"}
         if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
             raise InputError(
                 f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
@@ -170,13 +191,21 @@ class Trainer:
             ops.assign(parameter, Tensor(state[name]))  # see `network_define.set_parameters`
         self.step = checkpoint.step
         self.seconds_before = float(state["seconds"])
+        self.skipped = int(state.get("skipped", 0))
+        self._saved = self.step
 
     def run(self, batches: Iterator[Batch]) -> None:
         """Train; `batches` starts with the batch of the next step.
 
         Raises:
-            InputError: a loss or gradient is not finite (nothing was updated by that step).
+            InputError: a loss or gradient is not finite (nothing was updated by that step), or
+                the disk is full.
+            Interrupted: a signal came; the step under way was finished and saved.
         """
+        with self.stop.deferred():
+            self._run(batches)
+
+    def _run(self, batches: Iterator[Batch]) -> None:
         started = self._mark = time.monotonic()
         self._data_seconds, self._marked_step = 0.0, self.step
         first_step = self.step
@@ -191,12 +220,24 @@ class Trainer:
             self.step += 1
             elapsed = self.seconds_before + time.monotonic() - started
             last = self.step == self.schedule.max_steps
-            if self.step % self.log_period == 0 or last or self.step == first_step + 1:
+            evaluates = self.evaluates_now
+            if self._every(self.log_period) or last or self.step == first_step + 1:
                 self._log(losses, lr, elapsed, len(batch.image_ids))
-            if self.step % self.save_period == 0 or last:
+            if self._every(self.save_period) or last or evaluates or self.stop.received:
+                # also before an evaluation, which may take longer than what it could lose
                 self._save(elapsed)
-            if self.evaluate and self.eval_period and self.step % self.eval_period == 0:
-                self.evaluate(self.step)
+            self.stop.check()
+            if evaluates:
+                self._evaluate()
+
+    def _every(self, period: int) -> bool:
+        return self.step % period == 0
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        with self.stop.immediate():
+            self.evaluate(self.step)
+        self.evaluated = self.step
 
     def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
         noise = self.noise.draw(self.seed, self.rank, self.step, batch)
@@ -204,15 +245,34 @@ class Trainer:
             *batch_tensors(batch), *(Tensor(array) for array in noise)
         )
         values = losses.asnumpy()
-        if not (np.isfinite(values).all() and np.isfinite(square_norm.asnumpy())):
-            named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, values))
-            raise InputError(
-                f"step {self.step + 1}: the loss or its gradient is not finite ({named}) for "
-                f"{', '.join(map(str, batch.file_names))}; the weights were not changed by it. "
-                "Lower solver.base_lr, lengthen solver.warmup_iters, or look at these images"
-            )
-        self.update(gradients, Tensor(lr, ms.float32))
+        if np.isfinite(values).all() and np.isfinite(square_norm.asnumpy()):
+            self.update(gradients, Tensor(lr, ms.float32))
+        else:
+            self._not_finite(values, batch)
         return values
+
+    def _not_finite(self, values: np.ndarray, batch: Batch) -> None:
+        """Leave a step out, or stop; the weights are those from before it."""
+        named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, values))
+        message = (
+            f"step {self.step + 1}: the loss or its gradient is not finite ({named}) for "
+            f"{', '.join(map(str, batch.file_names))}; the weights were not changed by it"
+        )
+        if self.skipped < self.max_skipped:
+            self.skipped += 1
+            logger.warning(
+                "%s; step left out, %d of at most %d (solver.max_skipped_steps)",
+                message,
+                self.skipped,
+                self.max_skipped,
+            )
+            return
+        before = f" after {self.skipped} steps left out" if self.skipped else ""
+        raise InputError(
+            f"{message}. Training ends{before}: lower solver.base_lr, lengthen "
+            "solver.warmup_iters, look at these images, or allow some such steps with "
+            "solver.max_skipped_steps"
+        )
 
     def _log(self, losses: np.ndarray, lr: float, elapsed: float, count: int) -> None:
         now = time.monotonic()
@@ -235,19 +295,25 @@ class Trainer:
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         )
         epoch, step = step_in_epoch(self.step, count * self.world_size, self.num_images)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"loss_{self.rank}.log").open("a", encoding="utf-8") as handle:
-            handle.write(
-                f"{int(elapsed)} s | epoch: {epoch} step: {step} "
-                f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
-            )
+        path = self.folder / f"loss_{self.rank}.log"
+        line = (
+            f"{int(elapsed)} s | epoch: {epoch} step: {step} "
+            f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
+        )
+        with writing(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(line)
         self._mark, self._marked_step, self._data_seconds = now, self.step, 0.0
 
     def _save(self, elapsed: float) -> None:
+        if self._saved == self.step:
+            return
         state = {p.name: p.asnumpy() for p in self.optimizer.state}
         state["seed"] = np.array(self.seed)
         state["world_size"] = np.array(self.world_size)
         state["seconds"] = np.array(elapsed)
+        state["skipped"] = np.array(self.skipped)
         params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
         path = save_checkpoint(
             self.checkpoint_folder,
@@ -257,4 +323,5 @@ class Trainer:
             self.info,
             keep_last=self.keep_last,
         )
+        self._saved = self.step
         logger.info("saved %s", path)

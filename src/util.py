@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -13,7 +14,53 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from src.interruption import Interrupted, StopRequests
 from src.model_utils.errors import InputError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
+
+
+def disk_problem(error: OSError, path: str | os.PathLike[str] | None = None) -> InputError | None:
+    """One sentence for a failure that the disk or its rights caused; None for any other.
+
+    Args:
+        error: what the system said.
+        path: what was to be written; None for the file that the error names.
+    """
+    name = error.filename if path is None else os.fspath(path)
+    where = "a file" if name is None else name
+    if error.errno in _NO_ROOM:
+        advice = "make room, or name another folder, and start again; whole files stay as they were"
+    elif error.errno in _NO_RIGHT:
+        advice = "give this user the right to use it, or name another folder"
+    elif error.errno in _NO_PLACE:
+        advice = "name another folder"
+    elif error.errno == errno.EIO:
+        advice = "the disk or its connection is faulty"
+    else:
+        return None
+    detail = ""
+    if error.filename is not None and str(error.filename) != str(where):
+        detail = f" ({error.filename})"
+    return InputError(f"{where} cannot be written or read: {error.strerror}{detail}; {advice}")
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name `path` if the disk is full, read-only or closed to this user inside the block.
+
+    Raises:
+        InputError: that, in one sentence.
+    """
+    try:
+        yield
+    except OSError as error:
+        problem = disk_problem(error, path)
+        if problem is None:
+            raise
+        raise problem from error
 
 
 @contextlib.contextmanager
@@ -22,8 +69,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file is flushed to disk before the rename and removed after a failure, so a
     reader sees the old file, the whole new file, or none.
+
+    Raises:
+        InputError: the disk is full, read-only or closed to this user.
     """
-    target = Path(path)
+    with writing(path):
+        yield from _atomic(Path(path))
+
+
+def _atomic(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix or ".tmp"
@@ -39,7 +93,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.chmod(0o666 & ~umask)
         os.replace(partial, target)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -62,13 +117,26 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that says once, in one line, that it cannot be written, and not at every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        sys.stderr.write(f"warning: {self.baseFilename} is not continued: {error.strerror}\n")
+
+
 def set_up_logging(rank: int = 0, log_file: str | os.PathLike[str] | None = None) -> None:
     """Send log records to standard output on rank 0 (warnings only elsewhere) and to a file."""
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     handlers[0].setLevel(logging.INFO if rank == 0 else logging.WARNING)
     if log_file is not None:
-        Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        with writing(log_file):
+            Path(log_file).parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(_LogFile(log_file, encoding="utf-8"))
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
@@ -103,12 +171,27 @@ def idle_thread(enabled: bool) -> Iterator[None]:
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run an entry point; one clear sentence and exit code 1 for an `InputError`."""
+    """Run an entry point; one clear sentence and exit code 1 for an `InputError`.
+
+    So it is for a disk that is full, read-only or closed to this user. SIGINT, SIGTERM and SIGHUP
+    end the program by an exception, which removes temporary files on its way, with the
+    conventional code.
+    """
     try:
-        code = main() or 0
+        with StopRequests():
+            code = main() or 0
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         code = 1
+    except OSError as error:
+        problem = disk_problem(error)
+        if problem is None:
+            raise
+        sys.stderr.write(f"error: {problem}\n")
+        code = 1
+    except Interrupted as event:
+        sys.stderr.write(f"ended by {event}\n")
+        code = event.code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = 130

@@ -110,7 +110,7 @@ OURS_ALONE = (
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
     "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.cache_gigabytes "
-    "test.pcb.max_pixels"
+    "test.pcb.max_pixels solver.max_skipped_steps"
 ).split()
 
 OLDER_PORT_FLAGS = (
@@ -370,7 +370,7 @@ def test_the_file_that_is_wrong_is_named(refusal, tmp_path):
         ("data: {test: [a, a]}", "data.test: a is listed twice"),
         ("enable_profiling: true", "enable_profiling: is not available"),
         ("enable_modelarts: true", "enable_modelarts: is not available"),
-        ("run_distribute: true\ndevice_num: 8", "several cards is not available"),
+        ("device_num: 8", "device_num 8 needs run_distribute: true"),
         ("rank_id: 1", "rank_id 1 must be below device_num 1"),
         ("data: {custom: {a b: {}}}", "the name 'a b' may hold only"),
         ("data: {custom: {coco14: {}}}", "belongs to a built-in data set"),
@@ -534,15 +534,27 @@ def test_launcher_variables():
     variables = {"RANK_ID": "3", "RANK_SIZE": "8", "DEVICE_ID": "1", "MS_NODE_ID": "5"}
     assert read_launcher_ids(variables) == LauncherIds(3, 8, 1)
     assert read_launcher_ids({"MS_NODE_ID": "1", "MS_WORKER_NUM": "2"}) == LauncherIds(1, 2, None)
+    mpi = {"RANK": "2", "SIZE": "4", "LOCAL_RANK": "0"}
+    mpi = {f"OMPI_COMM_WORLD_{name}": number for name, number in mpi.items()}
+    assert read_launcher_ids(mpi) == LauncherIds(2, 4, 0)
     with pytest.raises(InputError, match="RANK_ID is 'two'"):
         read_launcher_ids({"RANK_ID": "two"})
     with pytest.raises(InputError, match="rank 2 of 2"):
         read_launcher_ids({"RANK_ID": "2", "RANK_SIZE": "2"})
 
 
+def test_processes_and_keys_must_agree(monkeypatch):
+    for name in ("RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="no launcher started this process"):
+        Runtime.start("CPU", distribute=True)
+    monkeypatch.setenv("RANK_SIZE", "2")
+    monkeypatch.setenv("RANK_ID", "1")
+    with pytest.raises(InputError, match=r"started 2 processes .* run_distribute is false"):
+        Runtime.start("CPU")
+
+
 def test_devices():
     assert Runtime.start("CPU", device_id=3) == Runtime("CPU", 0, 0, 1)
-    with pytest.raises(InputError, match="several cards"):
-        Runtime.start("CPU", world_size=2)
     with pytest.raises(InputError, match=r"device_target TPU .* use --device_target=CPU"):
         Runtime.start("TPU")

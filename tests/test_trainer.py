@@ -1,7 +1,10 @@
 """The training loop: what changes, what is logged and saved, resuming, refusals."""
 
+import errno
 import logging
+import os
 import re
+import signal
 import time
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from src.batching import Batch
 from src.checkpoint import load_training_checkpoint
 from src.defrcn.de_frcn import LOSS_NAMES
+from src.interruption import Interrupted, StopRequests
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.network_define import (
@@ -166,15 +170,7 @@ def test_another_seed_or_other_parameters_are_refused(run, tmp_path):
 
 @pytest.mark.parametrize("where", ["divergence", "gradient"])
 def test_what_is_not_finite_stops_before_the_weights_change(run, tmp_path, where):
-    gradients_of, update = run.compiled
-    calls = []
-
-    def spoilt(*inputs):
-        losses, square, gradients = gradients_of(*inputs)
-        calls.append(1)
-        return losses, (square * np.inf if len(calls) == 2 else square), gradients
-
-    compiled = (gradients_of if where == "divergence" else spoilt, update)
+    compiled = run.compiled if where == "divergence" else spoilt(run, {2})
     trainer = run.trainer(tmp_path, 5, compiled=compiled, save_period=1)
     if where == "divergence":
         trainer.schedule = Schedule(1e30, 5, (), 0.1, 0, 0.1)
@@ -186,6 +182,115 @@ def test_what_is_not_finite_stops_before_the_weights_change(run, tmp_path, where
     assert saved.step == 1
     for name, value in saved.params.items():
         np.testing.assert_array_equal(now[name], value)
+
+
+def spoilt(run, steps):
+    """A compiled step whose gradient is infinite at some steps, counted from 1."""
+    gradients_of, update = run.compiled
+    calls = []
+
+    def wrapped(*inputs):
+        losses, square, gradients = gradients_of(*inputs)
+        calls.append(1)
+        return losses, (square * np.inf if len(calls) in steps else square), gradients
+
+    return wrapped, update
+
+
+def test_steps_that_are_not_finite_are_left_out_up_to_a_limit(run, tmp_path, caplog):
+    trainer = run.trainer(tmp_path / "a", 4, compiled=spoilt(run, {2}), max_skipped=1)
+    trainer.run(batches())
+    assert (trainer.step, trainer.skipped) == (4, 1)
+    assert re.search(r"step 2: .*picture1\.jpg; .*left out, 1 of at most 1", caplog.text)
+    left_out = parameters_of(run.net)
+    # The same by hand: the update of the second step does nothing.
+    gradients_of, update = run.compiled
+    calls = []
+
+    def idle(gradients, lr):
+        calls.append(1)
+        if len(calls) != 2:
+            update(gradients, lr)
+
+    run.trainer(tmp_path / "b", 4, compiled=(gradients_of, idle)).run(batches())
+    for name, value in parameters_of(run.net).items():
+        np.testing.assert_array_equal(left_out[name], value, err_msg=name)
+
+
+def test_the_limit_counts_over_a_resume(run, tmp_path):
+    trainer = run.trainer(tmp_path, 6, compiled=spoilt(run, {2}), max_skipped=1, save_period=1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(interrupted_after(3))
+    checkpoint = load_training_checkpoint(tmp_path / "ckpt_0")
+    second = run.trainer(tmp_path, 6, compiled=spoilt(run, {1}), max_skipped=1)
+    set_parameters(list(run.net.get_parameters()), checkpoint.params)
+    second.restore(checkpoint)
+    with pytest.raises(InputError, match=r"step 4: .*picture3\.jpg.*after 1 steps left out"):
+        second.run(batches(first=3))
+    del checkpoint.state["skipped"]  # as checkpoints of before had it
+    run.trainer(tmp_path, 6).restore(checkpoint)
+
+
+# not SIGINT, which MindSpore takes for itself in this process: see `hold_interrupts`
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_after_the_step_which_is_saved(run, tmp_path, number, code, capfd):
+    def signalled():
+        for position in range(3):
+            if position == 1:
+                signal.raise_signal(number)
+            yield batch(position)
+
+    with StopRequests() as stop, pytest.raises(Interrupted) as event:
+        run.trainer(tmp_path, 6, stop=stop).run(signalled())
+    assert event.value.code == code
+    assert load_training_checkpoint(tmp_path / "ckpt_0").step == 2
+    assert "ending after this step" in capfd.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_ends_at_once(run, tmp_path):
+    def impatient():
+        yield batch(0)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # the same one, handed on by a launcher as well
+        stop._since -= 60
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    with StopRequests() as stop, pytest.raises(Interrupted):
+        run.trainer(tmp_path, 6, stop=stop).run(impatient())
+    assert load_training_checkpoint(tmp_path / "ckpt_0") is None
+
+
+def test_an_evaluation_is_broken_off_and_its_step_was_saved(run, tmp_path):
+    def evaluate(step):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on")
+
+    with StopRequests() as stop, pytest.raises(Interrupted):
+        run.trainer(tmp_path, 6, stop=stop, evaluate=evaluate, eval_period=2).run(batches())
+    assert load_training_checkpoint(tmp_path / "ckpt_0").step == 2
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_it_stays(run, tmp_path, monkeypatch):
+    real = os.fsync
+
+    def full(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(".npz"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    def filling():
+        for position in range(6):
+            if position == 4:
+                monkeypatch.setattr(os, "fsync", full)
+            yield batch(position)
+
+    with pytest.raises(InputError, match=r"defrcn-6\.state\.npz cannot be written.*No space left"):
+        run.trainer(tmp_path, 6).run(filling())
+    monkeypatch.undo()
+    assert load_training_checkpoint(tmp_path / "ckpt_0").step == 3
+    assert not list((tmp_path / "ckpt_0").glob(".*"))
 
 
 def test_lines(run, tmp_path, caplog):

@@ -176,6 +176,10 @@ class Solver(Section):
     weight_decay_bias: NotNegative = Field(default=1.0e-4, description="of biases")
     weight_decay_norm: NotNegative = Field(default=0.0, description="of normalisation layers")
 
+    max_skipped_steps: CountOrZero = Field(
+        default=0, description="steps without a finite loss left out before one stops the training"
+    )
+
     @model_validator(mode="after")
     def _check_schedule(self) -> "Solver":
         if any(later <= earlier for earlier, later in zip(self.steps, self.steps[1:])):
@@ -253,8 +257,8 @@ class Config(Section):
         default="CPU", description="Ascend, GPU or CPU"
     )
     device_id: CountOrZero = Field(default=0, description="card of this machine")
-    device_num: Count = Field(default=1, description="cards in all")
-    rank_id: CountOrZero = Field(default=0, description="number of this process")
+    device_num: Count = Field(default=1, description="cards in all; the launcher sets it")
+    rank_id: CountOrZero = Field(default=0, description="not needed: the launcher says it")
     run_distribute: bool = Field(default=False, description="train on several cards")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of every random number")
     shot_seed: Optional[int] = Field(
@@ -315,10 +319,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_cards(self) -> "Config":
-        if self.device_num > 1:
+        if self.device_num > 1 and not self.run_distribute:
             raise ValueError(
-                f"device_num {self.device_num}: training on several cards is not available in "
-                "this version; leave it at 1"
+                f"device_num {self.device_num} needs run_distribute: true, and a launcher that "
+                "starts as many processes: scripts/run_distribute_train_*.sh"
             )
         if self.rank_id >= self.device_num:
             raise ValueError(f"rank_id {self.rank_id} must be below device_num {self.device_num}")
