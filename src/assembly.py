@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from src.assembly_data import read_sets
 from src.checkpoint import (
     TrainingCheckpoint,
     load_weights,
 )
-from src.dataset import TrainLoader, build_mindrecord, load_dataset
+from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.built_datacategory import is_few_shot
-from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
+from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.support_set import FILE_NAME, SupportSet, read_support_set
 from src.interruption import StopRequests
@@ -43,28 +44,6 @@ from src.util import write_json
 from src.weights_note import check_classes, class_names_of
 
 logger = logging.getLogger(__name__)
-
-
-def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list[Record]]:
-    """Read data sets by name."""
-    custom = {
-        name: CustomDataset(
-            format=own.format,
-            train=CustomSource(**own.train.model_dump()),
-            test=CustomSource(**own.test.model_dump()),
-            novel_classes=own.novel_classes,
-            classes=own.classes,
-            few_shot=own.few_shot,
-        )
-        for name, own in config.data.custom.items()
-    }
-    return load_dataset(
-        names,
-        datasets_root=config.datasets_root,
-        coco_root=config.coco_root,
-        custom=custom,
-        official_vocsplit_sampling=config.data.official_vocsplit_sampling,
-    )
 
 
 def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Record]) -> None:
@@ -123,9 +102,7 @@ def shared_mindrecord(
     group.wait()
 
 
-def open_training_data(
-    config: Config, *, start_batch: int, group: Group = ALONE
-) -> TrainLoader:
+def open_training_data(config: Config, *, start_batch: int, group: Group = ALONE) -> TrainLoader:
     """Read the training sets, build their MindRecord if needed, and open them.
 
     The boxes of K-shot sets are written beside the run's checkpoints: see `write_support_set`.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src import assembly, detecteval
+from src.assembly_data import read_sets
 from src.assembly_pcb import make_calibrator, weights_path
 from src.checkpoint import load_training_checkpoint, load_weights
 from src.dataset import EvalLoader, build_mindrecord
@@ -51,7 +52,7 @@ def open_test_sets(config: Config, trained: tuple[str, ...] = ()) -> list[TestSe
         weights_path(config)  # before a training of hours, not after it
     sets: list[TestSet] = []
     for name in config.data.test:
-        info, records = assembly.read_sets(config, (name,))
+        info, records = read_sets(config, (name,))
         wanted, source = trained, "the training set"
         if sets and not trained:
             wanted, source = sets[0].info.class_names, f"test set {sets[0].info.name}"

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from src import assembly, pcb_cache
+from src import pcb_cache
+from src.assembly_data import read_sets
 from src.checkpoint import load_weights
 from src.defrcn.built_datacategory import DatasetInfo, Record, is_few_shot
 from src.defrcn.pcb import (
@@ -143,7 +144,7 @@ def read_support(config: Config) -> SupportSet:
             "block (test.pcb.enable) takes its prototypes from one, such as "
             "coco14_trainval_novel_10shot_seed0; name the set that was fine-tuned on"
         )
-    info, records = assembly.read_sets(config, names)
+    info, records = read_sets(config, names)
     return SupportSet("+".join(names), info.class_names, tuple(records))
 
 

@@ -30,10 +30,11 @@ import numpy as np
 if __name__ == "__main__" and not __package__:  # python src/model_surgery.py
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.assembly_data import custom_sets
 from src.checkpoint import load_training_checkpoint, load_weights, write_weights
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset, suggestion
-from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo
+from src.defrcn.data_types import DatasetInfo
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, sha256_file
@@ -117,19 +118,9 @@ def configured_classes(config: Config, source: str, trained: tuple[str, ...]) ->
     name = config.data.train[0]
     own = [key for key in config.data.custom if name.startswith(f"{key}_train_")]
     if own:
-        custom = {
-            key: CustomDataset(
-                format=one.format,
-                train=CustomSource(**one.train.model_dump()),
-                test=CustomSource(**one.test.model_dump()),
-                novel_classes=one.novel_classes,
-                classes=one.classes,
-            )
-            for key, one in config.data.custom.items()
-        }
         key = max(own, key=len)
         info = resolve_dataset(
-            f"{key}_train_all", datasets_root=config.datasets_root, custom=custom
+            f"{key}_train_all", datasets_root=config.datasets_root, custom=custom_sets(config)
         )
         reader = meta_coco if info.format == "coco" else meta_voc
         return classes_of(reader.read_classes(info), key)

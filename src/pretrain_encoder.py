@@ -30,8 +30,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from src import assembly
 from src.adamw_optimizer import AdamW
+from src.assembly_data import read_sets
 from src.checkpoint import write_weights
 from src.defrcn.built_datacategory import Record
 from src.defrcn.pcb import axis_weights, pool_boxes, read_picture
@@ -270,7 +270,7 @@ def make_encoder(config: Config, *, steps: int, batch: int, lr: float, width: in
     Raises:
         InputError: the training set has novel classes, or nothing to look at.
     """
-    info, records = assembly.read_sets(config, config.data.train)
+    info, records = read_sets(config, config.data.train)
     novel = [name for name in info.class_names if name in info.novel_classes]
     if novel:
         raise InputError(

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from src import assembly, detecteval
+from src import detecteval
+from src.assembly_data import read_sets
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.report_page import write_report
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f"data.test names {', '.join(names)}; choose one of them with --test_set")
     detections, output = Path(arguments.detections), Path(arguments.output)
     rows = detecteval.read_rows(detections)
-    info, records = assembly.read_sets(config, tuple(names))
+    info, records = read_sets(config, tuple(names))
     ground_truth = detecteval.dataset_ground_truth(info, records)
     metric = detecteval.metric_of(info.name, config.test.metric)
     evaluation = replace(

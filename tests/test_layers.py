@@ -53,7 +53,7 @@ TOOLS = {
     )
 }
 # What the entry points share: from the configuration to data, network and evaluation.
-ASSEMBLY = {"src.assembly", "src.assembly_eval", "src.assembly_pcb"}
+ASSEMBLY = {"src.assembly", "src.assembly_data", "src.assembly_eval", "src.assembly_pcb"}
 CONFIG = "src.model_utils.config"
 CONFIG_PARTS = {CONFIG, f"{CONFIG}_model", f"{CONFIG}_schema"}
 READS_CONFIG = {"src.network_define"}
@@ -62,6 +62,7 @@ FORBIDDEN = {"torch", "torchvision", "detectron2", "fvcore"}
 NEEDS_NO_MINDSPORE = {
     *CONFIG_PARTS,
     "src.util",
+    "src.assembly_data",
     "src.detecteval",
     "src.detection_rows",
     "src.evaluation",
