@@ -5,9 +5,16 @@ No MindSpore here: tools that train nothing read data sets too.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import PurePath
+
 from src.dataset import load_dataset
 from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
 from src.model_utils.config import Config
+from src.util import sha256_file
 
 
 def custom_sets(config: Config) -> dict[str, CustomDataset]:
@@ -41,3 +48,29 @@ def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list
         custom=custom_sets(config),
         official_vocsplit_sampling=config.data.official_vocsplit_sampling,
     )
+
+
+def content_digest(config: Config, names: Sequence[str]) -> str:
+    """Hash of what data sets hold: classes, images by name and size, boxes; no pixels.
+
+    It does not depend on the folders that they lie in. Sets whose boxes are drawn anew at every
+    reading (`official_vocsplit_sampling`) count by their classes only.
+
+    Raises:
+        InputError: see `read_sets`.
+    """
+    found: list[object] = []
+    for name in names:
+        info, records = read_sets(config, (name,))
+        content: object = ""
+        if info.few_shot is None and info.format == "coco":
+            content = sha256_file(info.annotations)  # evaluation takes areas from it too
+        elif info.few_shot is None or info.few_shot.seeded:
+            content = [_described(record) for record in records]
+        found.append([info.class_names, content])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _described(record: Record) -> list[object]:
+    boxes = [astuple(annotation) for annotation in record.annotations]
+    return [PurePath(record.file_name).name, record.height, record.width, boxes]

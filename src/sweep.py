@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from src import sweep_plan, sweep_runs
+from src.assembly_data import content_digest
 from src.defrcn.built_datacategory import resolve_dataset
 from src.interruption import Interrupted
 from src.lr_schedule import Schedule, scale_schedule
@@ -42,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parents[1]
 _KEEP_ALL = 1_000_000_000
+_METRIC = re.compile(r"[bn]?AP(50|75|s|m|l)?")
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -95,6 +99,11 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
     if options.dataset == "own" and not (options.shots and options.config_path):
         raise InputError("--dataset own needs --shots and --config_path")
     sweep_plan.check_words(words)
+    if options.metric and not _METRIC.fullmatch(options.metric):
+        raise InputError(
+            f"--metric {options.metric}: write AP, AP50, AP75, APs, APm or APl, of base or novel "
+            "classes with b or n before it, such as nAP50"
+        )
     options.shots = (
         sweep_plan.numbers(options.shots, "--shots") if options.shots else SHOTS[options.dataset]
     )
@@ -124,6 +133,7 @@ def plan(
     """
     files = sweep_plan.config_files(options.config_path, options.shots)
     runs, configs = [], []
+    contents = _Contents(options.dry_run)
     warned = False
     for place in sweep_plan.places(
         options.root,
@@ -142,13 +152,18 @@ def plan(
             *_flags_of_folders(options, words, place.folder),
         ]
         config = load_config(files[place.shot], flags)
+        if options.test_set and options.test_set not in config.data.test:
+            raise InputError(
+                f"--test_set: {options.test_set!r} is not in data.test of {files[place.shot]} "
+                f"({', '.join(config.data.test)})"
+            )
         if config.test.pcb.enable and not config.test.pcb.cache_dir:
             flags.append(f"--test.pcb.cache_dir={options.output / 'pcb_cache'}")
         if not sweep_plan.check_sets(config.data.train, place) and not warned:
             logger.warning("data.train %s holds no K-shot set", list(config.data.train))
             warned = True
         command = (f"--config_path={files[place.shot]}", *flags)
-        runs.append(_run(config, place, command, start, dry_run=options.dry_run))
+        runs.append(_run(config, place, command, start, contents))
         configs.append(config)
     return runs, configs
 
@@ -170,8 +185,7 @@ def _run(
     place: sweep_plan.Place,
     flags: tuple[str, ...],
     start: Path,
-    *,
-    dry_run: bool,
+    contents: _Contents,
 ) -> Run:
     solver = config.solver
     images = solver.images_per_card * (config.device_num if config.run_distribute else 1)
@@ -184,17 +198,19 @@ def _run(
         what = "make it with src/pth2ckpt.py, or add --test.pcb.enable=false"
         files["pcb_modelpath"] = (
             Path(config.pcb_modelpath)
-            if dry_run
+            if contents.dry_run
             else require_path("pcb_modelpath", config.pcb_modelpath, what, kind="file")
         )
-    weights = {key: _checksum(str(path)) for key, path in files.items()}
+    checksums = {key: _checksum(str(path)) for key, path in files.items()}
+    checksums["data.train"] = contents(config, config.data.train)
+    checksums["data.test"] = contents(config, config.data.test)
     return Run(
         shot=place.shot,
         shot_seed=place.shot_seed,
         seed=place.seed,
         folder=place.folder,
         flags=flags,
-        identity=sweep_plan.identity(to_plain(config), weights),
+        identity=sweep_plan.identity(to_plain(config), checksums),
         iterations=schedule.max_steps,
         images_per_iteration=images,
     )
@@ -204,6 +220,28 @@ def _run(
 def _checksum(path: str) -> str:
     """Of a file or a folder's newest checkpoint; empty if there is none (in a dry run)."""
     return sha256_file(path) if Path(path).is_file() else ""
+
+
+class _Contents:
+    """Hashes of data sets; what several runs share is read once."""
+
+    def __init__(self, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self._known: dict[str, str] = {}
+
+    def __call__(self, config: Config, names: Sequence[str]) -> str:
+        """See `content_digest`; empty if the data are not here in a dry run."""
+        custom = {name: own.model_dump() for name, own in config.data.custom.items()}
+        sampling = config.data.official_vocsplit_sampling
+        key = json.dumps([names, custom, config.datasets_root, config.coco_root, sampling])
+        if key not in self._known:
+            try:
+                self._known[key] = content_digest(config, names)
+            except InputError:
+                if not self.dry_run:
+                    raise
+                self._known[key] = ""
+        return self._known[key]
 
 
 def describe(

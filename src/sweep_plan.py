@@ -26,10 +26,12 @@ RESERVED = (
     "resume",
     "test.eval_at_end",
 )
-# Keys that cannot change a run's figures: where things are, what is logged and kept. Weights
-# count by their content.
+# Keys that cannot change a run's figures: where things are, what is logged and kept. Weights and
+# data sets count by their content.
 WITHOUT_EFFECT = (
     "device_id",
+    "datasets_root",
+    "coco_root",
     "train_mindrecord_dir",
     "test_mindrecord_dir",
     "backbone_pretrained_path",
@@ -182,12 +184,12 @@ def check_sets(names: Sequence[str], place: Place) -> bool:
     return all(found)
 
 
-def identity(settings: Mapping[str, Any], weights: Mapping[str, str]) -> dict[str, Any]:
-    """What decides a run's figures: the settings that have an effect, checksums of weights.
+def identity(settings: Mapping[str, Any], checksums: Mapping[str, str]) -> dict[str, Any]:
+    """What decides a run's figures: the settings that have an effect, checksums of files.
 
     Args:
         settings: the whole configuration as plain values.
-        weights: SHA-256 by the key that names the file.
+        checksums: SHA-256 of weights and data sets, by the key that names them.
     """
 
     def reduced(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -197,4 +199,4 @@ def identity(settings: Mapping[str, Any], weights: Mapping[str, str]) -> dict[st
             if f"{prefix}{key}" not in WITHOUT_EFFECT
         }
 
-    return {**reduced(settings, ""), "sha256": dict(sorted(weights.items()))}
+    return {**reduced(settings, ""), "sha256": dict(sorted(checksums.items()))}

@@ -19,9 +19,25 @@ FAKE = f"'{sys.executable}' '{PROJECT / 'tests' / 'fake_train.py'}'"
 ROOT = "tfa-like"
 
 
+def write_toy(path, content=None, shot=2):
+    """An annotation file with classes a and b, or a K-shot file of b."""
+    boxes = [{"id": k, "image_id": 1, "category_id": 2, "bbox": [k, k, 9, 9]} for k in range(shot)]
+    if content is None:
+        image = {"id": 1, "file_name": "a.png", "height": 20, "width": 30}
+        categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+        content = {"images": [image], "categories": categories}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**content, "annotations": boxes}))
+    return content
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with a configuration and a start checkpoint; children write to events.log."""
+    content = write_toy(tmp_path / "datasets" / "a.json")
+    for seed, shot in ((seed, shot) for seed in range(2) for shot in (1, 2)):
+        name = f"split/seed{seed}/full_box_{shot}shot_b_trainval.json"
+        write_toy(tmp_path / "datasets" / name, content, shot)
     half = {"annotations": "a.json", "images": "images"}
     config = {
         "data": {
@@ -31,7 +47,7 @@ def place(tmp_path, monkeypatch):
         },
         "solver": {"images_per_batch": 4, "images_per_card": 4, "max_iter": 2, "steps": []},
     }
-    config["data"]["custom"]["toy"]["novel_classes"] = ["b"]
+    config["data"]["custom"]["toy"].update(novel_classes=["b"], few_shot="split")
     config["solver"]["warmup_iters"] = 0
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "start.ckpt").write_bytes(b"weights")
@@ -263,8 +279,11 @@ def test_other_settings_are_refused(place):
     assert go(shots="1", seeds="0") == 0
     with pytest.raises(InputError, match=r"other settings \(solver\.base_lr 0\.02 -> 0\.01\)"):
         go("--solver.base_lr=0.01", shots="1", seeds="0")
-    # what has no effect on the figures may change
+    # what has no effect on the figures may change, and data may move
     assert go("--log.period=5", "--data.num_workers=1", shots="1", seeds="0") == 0
+    (place / "datasets").rename(place / "elsewhere")
+    assert go("--datasets_root=elsewhere", shots="1", seeds="0") == 0
+    (place / "elsewhere").rename(place / "datasets")
     (place / "start.ckpt").rename(place / "moved.ckpt")
     START[0] = "--model_pretrained_path=moved.ckpt"
     try:
@@ -280,6 +299,30 @@ def test_other_settings_are_refused(place):
         sweep._checksum.cache_clear()
     assert starts(place) == ["1/0/0 start 0"] * 2
     assert (run_folder(place) / "interrupted-1" / "sweep_result.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("a.json", "test"), ("split/seed0/full_box_1shot_b_trainval.json", "train")],
+)
+def test_other_data_of_the_same_name_are_refused(place, name, key):
+    assert go(shots="1", seeds="0") == 0
+    path = place / "datasets" / name
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"other settings \(sha256\.data\.{key} "):
+        go(shots="1", seeds="0")
+    assert go("--redo_changed", shots="1", seeds="0") == 0
+    assert starts(place) == ["1/0/0 start 0"] * 2
+
+
+def test_missing_data_are_named_before_any_training(place):
+    (place / "datasets" / "split" / "seed1" / "full_box_2shot_b_trainval.json").unlink()
+    with pytest.raises(InputError, match=r"full_box_2shot_b_trainval\.json does not exist"):
+        go()
+    assert starts(place) == []
+    assert go("--dry_run") == 0
 
 
 def test_a_folder_of_others_is_refused(place):
@@ -356,13 +399,22 @@ def test_dry_run_writes_nothing(place, capsys):
         ),
         (["--solver.bse_lr=1"], r"did you mean --solver\.base_lr"),
         (["--model_pretrained_path=none.ckpt"], r"--model_pretrained_path: none\.ckpt does not"),
-        (["--test_set=toy_test_novel"], r"no figures for 'toy_test_novel', but for toy_test_all"),
-        (["--metric=nAQ"], r"--metric nAQ: the evaluation on toy_test_all gives AP, bAP, nAP"),
+        (["--test_set=toy_test_novel"], r"--test_set: 'toy_test_novel' is not in data\.test"),
+        (["--metric=nAQ"], r"--metric nAQ: write AP, .* such as nAP50"),
     ],
 )
 def test_wrong_flags(place, more, message):
     with pytest.raises(InputError, match=message):
         go(*more)
+    assert starts(place) == []
+
+
+def test_a_metric_that_the_evaluation_lacks(place):
+    with pytest.raises(InputError, match=r"--metric nAP75: the evaluation on toy_test_all gives"):
+        go("--metric=nAP75", shots="1", seeds="0")
+    # the run itself is kept
+    assert go(shots="1", seeds="0") == 0
+    assert starts(place) == ["1/0/0 start 0"]
 
 
 def test_numbers():
