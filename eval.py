@@ -15,6 +15,7 @@ from pathlib import Path
 from src import assembly, assembly_eval
 from src.model_utils.config import config_from_arguments
 from src.model_utils.device_adapter import Runtime
+from src.parallel import Group
 from src.util import run_main, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -23,18 +24,27 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Detect on the test sets, print the tables, write figures and pictures."""
     config = config_from_arguments(argv, "Evaluate a DeFRCN checkpoint.")
-    set_up_logging(config.rank_id)
-    Runtime.start(config.device_target, device_id=config.device_id, rank=config.rank_id)
+    # First of all: in the scheduler of several processes this does not return.
+    runtime = Runtime.start(
+        config.device_target,
+        device_id=config.device_id,
+        distribute=config.run_distribute,
+        device_num=config.device_num,
+    )
+    set_up_logging(runtime.rank)
+    group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
     path = assembly_eval.evaluation_checkpoint(config)
-    sets = assembly_eval.open_test_sets(config)
+    sets = assembly_eval.open_test_sets(config, group=group)
     class_names = sets[0].info.class_names
     net = assembly.make_detector(config, class_names)
     loaded = assembly_eval.load_for_evaluation(net, path, class_names)
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
+    eval_step = assembly_eval.make_eval_step(config, net)
     text, _ = assembly_eval.evaluate_sets(
-        config, assembly_eval.make_eval_step(config, net), sets, folder, checkpoint=loaded
+        config, eval_step, sets, folder, checkpoint=loaded, group=group
     )
-    sys.stdout.write(text + "\n")
+    if group.leads:
+        sys.stdout.write(text + "\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,14 +12,15 @@ from src import assembly, detecteval
 from src.assembly_data import read_sets
 from src.assembly_pcb import make_calibrator, weights_path
 from src.checkpoint import load_training_checkpoint, load_weights
-from src.dataset import EvalLoader, build_mindrecord
+from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
-from src.detection_rows import Row
+from src.detection_rows import ImageId, Row
 from src.inference import detect
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
+from src.parallel import ALONE, Group
 from src.parameter_rules import FULL
 from src.report_page import write_report
 from src.util import write_json
@@ -37,12 +39,15 @@ class TestSet:
     loader: EvalLoader
 
 
-def open_test_sets(config: Config, trained: tuple[str, ...] = ()) -> list[TestSet]:
+def open_test_sets(
+    config: Config, trained: tuple[str, ...] = (), *, group: Group = ALONE
+) -> list[TestSet]:
     """Read every test set, build its MindRecord if needed, and open it.
 
     Args:
         config: the configuration.
         trained: the classes of the network, in order; empty: those of the first test set.
+        group: the processes that share the pictures.
 
     Raises:
         InputError: a test set has other classes, its files are wrong, or calibration is asked for
@@ -65,16 +70,13 @@ def open_test_sets(config: Config, trained: tuple[str, ...] = ()) -> list[TestSe
         folder = Path(config.test_mindrecord_dir)
         if len(config.data.test) > 1:
             folder = folder / name
-        build_mindrecord(
-            records,
-            folder,
-            class_names=info.class_names,
-            training=False,
-            max_image_pixels=config.data.max_image_pixels,
-            num_workers=config.data.num_workers,
+        assembly.shared_mindrecord(
+            config, records, folder, info.class_names, training=False, group=group
         )
         loader = EvalLoader(
             folder,
+            rank=group.rank,
+            world_size=group.size,
             min_size=config.input.min_size_test,
             max_size=config.input.max_size_test,
             pixel_mean=config.input.pixel_mean,
@@ -133,8 +135,11 @@ def evaluate_sets(
     folder: Path,
     note: str = "",
     checkpoint: Path | None = None,
+    group: Group = ALONE,
 ) -> tuple[str, dict]:
     """Detect on every test set, judge, draw; write it all below `folder`.
+
+    Several processes share the pictures; the first of them judges and writes.
 
     Args:
         config: the configuration.
@@ -145,9 +150,10 @@ def evaluate_sets(
         note: stands before each report.
         checkpoint: the detector's file, whose support set the calibration block must have; None
             for the network of a training that still runs.
+        group: as for `open_test_sets`.
 
     Returns:
-        The report as text and the figures of `metrics.json`.
+        The report as text and the figures of `metrics.json`; nothing but on the first process.
     """
     texts, figures = [], {}
     for one in sets:
@@ -164,6 +170,9 @@ def evaluate_sets(
             idle_wait=config.device_target == "CPU",
             calibrate=calibrate,
         )
+        rows = gather_rows(group, rows, [record.image_id for record in one.records])
+        if not group.leads:
+            continue
         detecteval.write_rows(place / "detections.json", rows)
         evaluation, written = _judge(
             config,
@@ -175,9 +184,30 @@ def evaluate_sets(
         )
         texts += [note + detecteval.report(evaluation), *written]
         figures[one.info.name] = evaluation.to_json()
+    if not group.leads:
+        return "", {}
     write_json(folder / "metrics.json", figures)
     texts.append(f"figures: {folder / 'metrics.json'}")
     return "\n".join(texts), figures
+
+
+def gather_rows(group: Group, rows: list[Row], order: list[ImageId]) -> list[Row]:
+    """The rows of all processes, in the order that one process alone would give.
+
+    Args:
+        group: the processes.
+        rows: of this one's pictures.
+        order: ids of all pictures, in the test set's order.
+    """
+    if group.size == 1:
+        return rows
+    parts = group.gather_bytes(json.dumps(rows).encode("ascii"))
+    place = {image_id: number for number, image_id in enumerate(order)}
+    # Those of a picture come from one process, in their order, which sorting keeps.
+    return sorted(
+        (row for part in parts for row in json.loads(part)),
+        key=lambda row: place[row["image_id"]],
+    )
 
 
 def _judge(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +29,7 @@ from src.mindrecord_io import (
     Row,
     whole_folder,
 )
+from src.mindrecord_wait import WAIT_MINUTES, await_folder, locked
 from src.model_utils.errors import InputError
 from src.transforms import (
     PILLOW_MAX_PIXELS,
@@ -50,9 +48,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 NUM_EXAMPLES = 5
 NUM_NAMED_PROBLEMS = 3
-WAIT_MINUTES = 240.0
-TELL_SECONDS = 60.0
-POLL_SECONDS = 0.5
 
 KINDS = {
     "crowd": "objects marked as crowd left out",
@@ -186,64 +181,6 @@ def _refuse(problems: list[str], total: int, folder: Path) -> None:
     )
 
 
-class _Patience:
-    """Waits for a folder that another process builds: says so at times, and not for ever."""
-
-    def __init__(self, folder: Path, minutes: float) -> None:
-        self._folder = folder
-        self._minutes = minutes
-        self._started = time.monotonic()
-        self._told = -math.inf
-
-    def pause(self) -> None:
-        """Wait a moment.
-
-        Raises:
-            InputError: the time is up.
-        """
-        now = time.monotonic()
-        waited = (now - self._started) / 60
-        if waited >= self._minutes:
-            raise InputError(
-                f"{self._folder}: waited {self._minutes:g} minutes for another process to build "
-                "it; look at that one's log, or set data.wait_minutes higher"
-            )
-        if now - self._told >= TELL_SECONDS:
-            logger.warning(
-                "%s: waiting for another process that builds it, for %.0f of at most %g minutes",
-                self._folder,
-                waited,
-                self._minutes,
-            )
-            self._told = now
-        time.sleep(min(POLL_SECONDS, 60 * (self._minutes - waited)))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, wait_minutes: float) -> Iterator[None]:
-    """Let one process at a time build a folder; the system frees the lock if that one dies."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    patience = _Patience(folder, wait_minutes)
-    with (folder.parent / f".{folder.name}.lock").open("w") as handle:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                patience.pause()
-        yield
-
-
-def _await_folder(folder: Path, key: str, wait_minutes: float) -> MindRecordInfo:
-    """Wait until another process has built a folder from the same inputs."""
-    patience = _Patience(folder, wait_minutes)
-    while True:
-        try:
-            return whole_folder(folder, key, full=False)
-        except (ValueError, KeyError, TypeError):
-            patience.pause()
-
-
 def _check_replaceable(folder: Path) -> None:
     """Only remove what this module has written."""
     if not folder.exists():
@@ -365,8 +302,8 @@ def build_mindrecord(
         records, training=training, class_names=class_names, max_pixels=max_image_pixels
     )
     if not builds:
-        return _await_folder(folder, key, wait_minutes)
-    with _locked(folder, wait_minutes):
+        return await_folder(folder, key, wait_minutes)
+    with locked(folder, wait_minutes):
         try:
             info = whole_folder(folder, key)
             logger.info("%s: %d images, built before from the same inputs", folder, info.num_rows)

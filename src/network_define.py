@@ -186,7 +186,12 @@ def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:
 
 
 def build_train_step(
-    net: DeFRCN, optimizer: SGD | AdamW, *, batch_size: int, exact: bool
+    net: DeFRCN,
+    optimizer: SGD | AdamW,
+    *,
+    batch_size: int,
+    exact: bool,
+    reducer: nn.Cell | None = None,
 ) -> tuple[Callable, Callable]:
     """Compile the forward and backward pass and the update, as two functions.
 
@@ -195,12 +200,14 @@ def build_train_step(
         optimizer: over its trainable parameters.
         batch_size: N.
         exact: compile once for all image sizes; otherwise once for each fixed input shape.
+        reducer: from gradients to their mean over processes, see `parallel.Group.reducer`; None
+            for one process.
 
     Returns:
         `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives the losses (4,)
-        float32 in the order of `LOSS_NAMES`, the gradients' squared norm and the gradients;
-        `update(gradients, lr)` applies these. In between the caller can refuse losses that are
-        not finite.
+        float32 in the order of `LOSS_NAMES`, the gradients' squared norm, both of this process
+        alone, and the gradients, averaged over processes; `update(gradients, lr)` applies these.
+        In between the caller can refuse losses that are not finite.
     """
     net.set_train(True)
 
@@ -256,6 +263,8 @@ def build_train_step(
         )
         # A gradient that is not finite shows in the sum of squares.
         squares = [(one * one).sum() for one in gradients]
+        if reducer is not None:
+            gradients = reducer(gradients)
         return losses, sum(squares), gradients
 
     # Separate arguments: a tuple would be taken for a constant and compiled anew every time.

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from src import assembly, assembly_eval
+from src.assembly_data import read_sets
 from src.assembly_pcb import make_calibrator
 from src.batching import Batch, Preprocessing, parse_shapes
 from src.checkpoint import find_latest, read_manifest
@@ -245,7 +246,7 @@ def _test_set(config: Config, trained: tuple[str, ...]) -> DatasetInfo:
     """The first test set; where a built-in one lacks classes of the checkpoint, all its classes."""
     name = config.data.test[0]
     if any(name.startswith(f"{key}_test_") for key in config.data.custom):
-        return assembly.read_sets(config, (name,))[0]
+        return read_sets(config, (name,))[0]
     info = resolve_dataset(name)
     if trained and not set(trained) <= set(info.class_names):
         return resolve_dataset(re.sub(r"_(base|novel)(?=\d*$)", "_all", name))
@@ -333,7 +334,7 @@ def look(detector: Detector, inputs: Inputs, found: Predictions) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Detect, draw, write; 1 if something could not be read."""
     options, config = parse(argv)
-    set_up_logging(config.rank_id)
+    set_up_logging()
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "predict")
     what = "give a picture, a folder of pictures, or a video"
     path = require_path("input_path", config.input_path, what)
@@ -341,7 +342,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError("result_path is the folder of the pictures; name another one")
     inputs = find_inputs(path, folder)
     checkpoint = assembly_eval.evaluation_checkpoint(config)
-    Runtime.start(config.device_target, device_id=config.device_id, rank=config.rank_id)
+    Runtime.start(config.device_target, device_id=config.device_id)
     detector, own_ids = make_detector(config, checkpoint)
     info = detector.info
     found = Predictions(

@@ -110,7 +110,9 @@ OURS_ALONE = (
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
     "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.cache_gigabytes "
-    "test.pcb.max_pixels solver.max_skipped_steps"
+    "test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
+    "watch.tensorboard watch.summary watch.dir watch.images profile.start_step profile.steps "
+    "profile.dir modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
 ).split()
 
 OLDER_PORT_FLAGS = (
@@ -368,8 +370,10 @@ def test_the_file_that_is_wrong_is_named(refusal, tmp_path):
         ("model: {roi_heads: {dropout_ratio: 1.0}}", "model.roi_heads.dropout_ratio"),
         ("data: {train: []}", "data.train: name at least one set"),
         ("data: {test: [a, a]}", "data.test: a is listed twice"),
-        ("enable_profiling: true", "enable_profiling: is not available"),
-        ("enable_modelarts: true", "enable_modelarts: is not available"),
+        ("profile: {start_step: 0}", "profile.start_step: "),
+        ("modelarts: {copy_seconds: 0}", "modelarts.copy_seconds: "),
+        ("watch: {tensorboards: true}", "did you mean watch.tensorboard"),
+        ("enable_modelarts: true", "enable_modelarts needs train_url"),
         ("device_num: 8", "device_num 8 needs run_distribute: true"),
         ("rank_id: 1", "rank_id 1 must be below device_num 1"),
         ("data: {custom: {a b: {}}}", "the name 'a b' may hold only"),

@@ -74,6 +74,9 @@ class Data(Section):
         default=True, description="a batch is all landscape or portrait"
     )
     max_image_pixels: Count = Field(default=178956970, description="larger pictures are refused")
+    wait_minutes: Positive = Field(
+        default=240.0, description="longest wait for another process that builds MindRecord"
+    )
     official_vocsplit_sampling: bool = Field(
         default=False,
         description="VOC K-shot sets: drawn without a seed, as officially",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
+from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -16,12 +22,14 @@ class Runtime:
         device_id: Card of this machine; 0 on CPU.
         rank: Number of this process, 0 ... world_size - 1.
         world_size: Processes in all.
+        local_rank: Number of this process among those of its machine.
     """
 
     target: str
     device_id: int
-    rank: int
-    world_size: int
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
 
     @classmethod
     def start(
@@ -29,42 +37,98 @@ class Runtime:
         target: str = "CPU",
         *,
         device_id: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        distribute: bool = False,
+        device_num: int = 1,
         graph_mode: bool = False,
     ) -> Runtime:
-        """Choose the device and the mode; call once, before the first tensor.
+        """Choose the device and the mode, join the other processes; call before the first tensor.
+
+        In the scheduler that msrun starts beside the workers this does not return.
 
         Args:
             target: "CPU", "GPU" or "Ascend".
-            device_id: Card of this machine; ignored on CPU.
-            rank: Number of this process.
-            world_size: Processes in all; more than one is not available in this version.
+            device_id: Card of this machine; ignored on CPU, and if `distribute` (then the launcher
+                gives each process its own).
+            distribute: Train together with the other processes of a launcher.
+            device_num: Processes that there have to be; 1 for any number.
             graph_mode: Compile every Cell that is called; otherwise (the default) only what is
                 jitted is compiled.
 
         Raises:
-            InputError: If MindSpore or this machine does not have the device.
+            InputError: If MindSpore or this machine does not have the device, or the launcher's
+                processes and `distribute` do not go together.
         """
         import mindspore as ms
 
-        if world_size > 1:
-            raise InputError(
-                f"{world_size} processes were asked for (device_num or RANK_SIZE); training on "
-                "several cards is not available in this version, start one process"
-            )
+        ids = _check_launcher(distribute)
         device = 0 if target == "CPU" else device_id
+        if distribute and target != "CPU":
+            device = ids.device_id or 0
         try:
             _set_device(target, device)
             ms.set_context(mode=ms.GRAPH_MODE if graph_mode else ms.PYNATIVE_MODE)
         except (RuntimeError, ValueError) as error:
-            # The first sentence says it; MindSpore's message goes on about its C++ call stack.
-            reason = str(error).strip().split(". ")[0].splitlines()[0]
             raise InputError(
-                f"device_target {target} (device_id {device}) cannot be used here: {reason}; "
-                "use --device_target=CPU, or install the MindSpore package and driver for it"
+                f"device_target {target} (device_id {device}) cannot be used here: "
+                f"{_first_sentence(error)}; use --device_target=CPU, or install the MindSpore "
+                "package and driver for it"
             ) from error
-        return cls(target, device, rank, world_size)
+        if not distribute:
+            return cls(target, device)
+        rank, world_size = _join()
+        if device_num not in (1, world_size):
+            raise InputError(
+                f"device_num is {device_num}, but {world_size} processes were started; give the "
+                "launcher and device_num the same number"
+            )
+        return cls(target, device, rank, world_size, ids.device_id or 0)
+
+
+def _check_launcher(distribute: bool) -> LauncherIds:
+    """Read the launcher's variables; refuse what would make processes work against each other."""
+    ids = read_launcher_ids()
+    if distribute and ids.world_size is None:
+        raise InputError(
+            "run_distribute is true, but no launcher started this process; use "
+            "scripts/run_distribute_train_*.sh, or msrun"
+        )
+    if not distribute and (ids.world_size or 1) > 1:
+        raise InputError(
+            f"a launcher started {ids.world_size} processes (RANK_SIZE), but run_distribute is "
+            "false; give --run_distribute=true, or unset RANK_SIZE and RANK_ID"
+        )
+    return ids
+
+
+def _join() -> tuple[int, int]:
+    """Find the other processes and set up data parallel training; return rank and their number."""
+    import mindspore as ms
+    from mindspore import communication
+
+    _end_with_parent()
+    try:
+        communication.init()
+        rank, world_size = communication.get_rank(), communication.get_group_size()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the processes did not find each other: {_first_sentence(error)}; look at the other "
+            "processes' logs, and whether the master's address and port can be reached"
+        ) from error
+    ms.set_auto_parallel_context(
+        parallel_mode="data_parallel", gradients_mean=True, device_num=world_size
+    )
+    return rank, world_size
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when its launcher is killed outright, which could not tell it."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def _first_sentence(error: Exception) -> str:
+    """What an error of MindSpore says, without its C++ call stack."""
+    return (str(error).strip().split(". ")[0].splitlines() or [type(error).__name__])[0]
 
 
 def _set_device(target: str, device: int) -> None:

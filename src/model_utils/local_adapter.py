@@ -1,7 +1,8 @@
 """What a launcher tells a process through the environment: its rank, their number, its card.
 
 `msrun` and `mindspore.communication` set RANK_ID, RANK_SIZE and DEVICE_ID; under msrun's dynamic
-cluster the number of processes is MS_WORKER_NUM, and MS_NODE_ID may stand in for RANK_ID.
+cluster the number of processes is MS_WORKER_NUM, and MS_NODE_ID may stand in for RANK_ID. Open
+MPI's `mpirun` has names of its own.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ def read_launcher_ids(environ: Mapping[str, str] | None = None) -> LauncherIds:
         InputError: If a variable is no number, or the rank is not below the number of processes.
     """
     variables = os.environ if environ is None else environ
-    rank = _number(variables, "RANK_ID", "MS_NODE_ID")
-    world_size = _number(variables, "RANK_SIZE", "MS_WORKER_NUM")
+    rank = _number(variables, "RANK_ID", "MS_NODE_ID", "OMPI_COMM_WORLD_RANK")
+    world_size = _number(variables, "RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE")
     if world_size is not None and not (rank or 0) < world_size:
         raise InputError(
             f"the environment says rank {rank or 0} of {world_size} processes; "
             "unset RANK_ID and RANK_SIZE or let msrun set them"
         )
-    return LauncherIds(rank, world_size, _number(variables, "DEVICE_ID"))
+    device_id = _number(variables, "DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK")
+    return LauncherIds(rank, world_size, device_id)
 
 
 def _number(variables: Mapping[str, str], *names: str) -> int | None:
