@@ -23,6 +23,7 @@ from src.interruption import StopRequests
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.util import idle_thread, writing
+from src.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +195,12 @@ class Trainer:
         self.skipped = int(state.get("skipped", 0))
         self._saved = self.step
 
-    def run(self, batches: Iterator[Batch]) -> None:
-        """Train; `batches` starts with the batch of the next step.
+    def run(self, batches: Iterator[Batch], watch: Watch | None = None) -> None:
+        """Train.
+
+        Args:
+            batches: starts with the batch of the next step.
+            watch: is told of every step, and the numbers of every line of the log.
 
         Raises:
             InputError: a loss or gradient is not finite (nothing was updated by that step), or
@@ -203,13 +208,14 @@ class Trainer:
             Interrupted: a signal came; the step under way was finished and saved.
         """
         with self.stop.deferred():
-            self._run(batches)
+            self._run(batches, watch or Watch())
 
-    def _run(self, batches: Iterator[Batch]) -> None:
+    def _run(self, batches: Iterator[Batch], watch: Watch) -> None:
         started = self._mark = time.monotonic()
         self._data_seconds, self._marked_step = 0.0, self.step
         first_step = self.step
         while self.step < self.schedule.max_steps:
+            watch.before_step()
             waiting = time.monotonic()
             batch = next(batches)
             self._data_seconds += time.monotonic() - waiting
@@ -218,11 +224,12 @@ class Trainer:
             with idle_thread(self.idle_wait and self.step > first_step):
                 losses = self._one_step(batch, lr)
             self.step += 1
+            watch.after_step()
             elapsed = self.seconds_before + time.monotonic() - started
             last = self.step == self.schedule.max_steps
             evaluates = self.evaluates_now
             if self._every(self.log_period) or last or self.step == first_step + 1:
-                self._log(losses, lr, elapsed, len(batch.image_ids))
+                watch.scalars(self.step, self._log(losses, lr, elapsed, len(batch.image_ids)))
             if self._every(self.save_period) or last or evaluates or self.stop.received:
                 # also before an evaluation, which may take longer than what it could lose
                 self._save(elapsed)
@@ -274,25 +281,33 @@ class Trainer:
             "solver.max_skipped_steps"
         )
 
-    def _log(self, losses: np.ndarray, lr: float, elapsed: float, count: int) -> None:
+    def _log(self, losses: np.ndarray, lr: float, elapsed: float, count: int) -> dict[str, float]:
+        """Write the lines of a step; return what they say by name."""
         now = time.monotonic()
-        steps = self.step - self._marked_step
-        per_step = (now - self._mark) / max(steps, 1)
-        remaining = self.schedule.max_steps - self.step
-        named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_NAMES, losses))
+        steps = max(self.step - self._marked_step, 1)
+        per_step = (now - self._mark) / steps
+        remaining = (self.schedule.max_steps - self.step) * per_step
+        shown = {
+            "loss/total": float(losses.sum()),
+            **{f"loss/{name}": float(value) for name, value in zip(LOSS_NAMES, losses)},
+            "lr": lr,
+            "speed/images_per_second": count * self.world_size / per_step,
+            "speed/data_seconds": self._data_seconds / steps,
+            "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        }
         logger.info(
             "step %d/%d  total %.4f  %s  lr %.6f  %.2f images/s  data %.3f s  eta %s  %.1f GB",
             self.step,
             self.schedule.max_steps,
-            float(losses.sum()),
-            named,
+            shown["loss/total"],
+            "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_NAMES, losses)),
             lr,
-            count * self.world_size / per_step,
-            self._data_seconds / max(steps, 1),
-            time.strftime("%H:%M:%S", time.gmtime(per_step * remaining))
-            if per_step * remaining < 86400
-            else f"{per_step * remaining / 86400:.1f} days",
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            shown["speed/images_per_second"],
+            shown["speed/data_seconds"],
+            time.strftime("%H:%M:%S", time.gmtime(remaining))
+            if remaining < 86400
+            else f"{remaining / 86400:.1f} days",
+            shown["memory_gb"],
         )
         epoch, step = step_in_epoch(self.step, count * self.world_size, self.num_images)
         path = self.folder / f"loss_{self.rank}.log"
@@ -305,6 +320,7 @@ class Trainer:
             with path.open("a", encoding="utf-8") as handle:
                 handle.write(line)
         self._mark, self._marked_step, self._data_seconds = now, self.step, 0.0
+        return shown
 
     def _save(self, elapsed: float) -> None:
         if self._saved == self.step:

@@ -53,9 +53,11 @@ TOOLS = {
     )
 }
 # What the entry points share: from the configuration to data, network and evaluation.
-ASSEMBLY = {"src.assembly", "src.assembly_data", "src.assembly_eval", "src.assembly_pcb"}
+ASSEMBLY = {
+    f"src.assembly{part}" for part in ("", "_data", "_eval", "_modelarts", "_pcb", "_watch")
+}
 CONFIG = "src.model_utils.config"
-CONFIG_PARTS = {CONFIG, f"{CONFIG}_model", f"{CONFIG}_schema"}
+CONFIG_PARTS = {CONFIG, f"{CONFIG}_model", f"{CONFIG}_run", f"{CONFIG}_schema"}
 READS_CONFIG = {"src.network_define"}
 # What the project must run without: the libraries that the official vectors were made with.
 FORBIDDEN = {"torch", "torchvision", "detectron2", "fvcore"}
@@ -63,6 +65,9 @@ NEEDS_NO_MINDSPORE = {
     *CONFIG_PARTS,
     "src.util",
     "src.assembly_data",
+    "src.model_utils.moxing_adapter",
+    "src.watch",
+    "src.watch_tensorboard",
     "src.detecteval",
     "src.detection_rows",
     "src.evaluation",

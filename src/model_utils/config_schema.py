@@ -22,6 +22,7 @@ from src.model_utils.config_model import (
     Section,
     listed,
 )
+from src.model_utils.config_run import ModelArts, Profile, Watch
 
 
 def _no_repetition(names: tuple[str, ...]) -> None:
@@ -300,11 +301,15 @@ class Config(Section):
     )
     input_path: str = Field(default="", description="preprocess.py: folder of its output")
     result_path: str = Field(default="", description="results: folder, empty for the run's own")
-    enable_modelarts: bool = Field(default=False, description="run on ModelArts")
-    data_url: str = Field(default="", description="ModelArts: data set")
-    train_url: str = Field(default="", description="ModelArts: output")
-    checkpoint_url: str = Field(default="", description="ModelArts: weights")
-    enable_profiling: bool = Field(default=False, description="write a profile of training")
+    enable_modelarts: bool = Field(
+        default=False, description="run on ModelArts: copy from and to the URLs"
+    )
+    data_url: str = Field(default="", description="ModelArts: what is in datasets_root")
+    train_url: str = Field(default="", description="ModelArts: where results go")
+    checkpoint_url: str = Field(default="", description="ModelArts: weights, a folder or a file")
+    enable_profiling: bool = Field(
+        default=False, description="write MindSpore's profile of some training steps"
+    )
     data: Data = Data()
     input: Input = Input()
     model: ModelSection = ModelSection()
@@ -312,13 +317,17 @@ class Config(Section):
     test: Test = Test()
     log: Log = Log()
     checkpoint: Checkpoint = Checkpoint()
+    watch: Watch = Watch()
+    profile: Profile = Profile()
+    modelarts: ModelArts = ModelArts()
 
-    @field_validator("enable_modelarts", "enable_profiling")
-    @classmethod
-    def _not_available(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("is not available in this version; leave it false")
-        return value
+    @model_validator(mode="after")
+    def _check_modelarts(self) -> "Config":
+        if self.enable_modelarts and not self.train_url:
+            raise ValueError(
+                "enable_modelarts needs train_url, or the results would be lost with the machine"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_cards(self) -> "Config":

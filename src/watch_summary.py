@@ -1,0 +1,77 @@
+"""MindSpore's own summary files, which MindInsight shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from src.model_utils.errors import InputError
+
+
+class SummaryWriter:
+    """Writes MindSpore summary and lineage files, through processes of MindSpore's own.
+
+    Make it before the network is compiled: the processes are forked. One of them looks for work
+    without a pause as long as the writer is open (MindSpore 2.8.0), which costs a core.
+
+    Args:
+        folder: gets the files.
+
+    Raises:
+        InputError: this MindSpore has no `SummaryRecord`, or it cannot be used here.
+    """
+
+    name = "MindSpore's summary"
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        import mindspore as ms
+
+        record = getattr(ms, "SummaryRecord", None)
+        if record is None:
+            raise InputError(
+                f"watch.summary: MindSpore {ms.__version__} has no SummaryRecord; leave it false "
+                "and set watch.tensorboard"
+            )
+        self._tensor = ms.Tensor
+        try:
+            self._record = record(str(folder), num_process=1)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise InputError(
+                f"watch.summary: MindSpore cannot write a summary in {folder}: {error}"
+            ) from error
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers of a step by name."""
+        for name, value in values.items():
+            self._record.add_value("scalar", name, self._tensor(np.float32(value)))
+        self._write(step)
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """Write a picture of a step."""
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"), np.float32)
+        self._record.add_value("image", name, self._tensor(pixels.transpose(2, 0, 1)[None]))
+        self._write(step)
+
+    def settings(self, values: Mapping[str, str], text: str) -> None:
+        """Write the configuration by key, as the run's lineage."""
+        from mindspore.train.lineage_pb2 import UserDefinedInfo
+
+        del text
+        info = UserDefinedInfo()
+        for key, value in values.items():
+            info.user_info.add().map_str[key] = value
+        self._record.add_value("custom_lineage_data", "configuration", info)
+        self._write(0)
+
+    def close(self) -> None:
+        """Write what is left; without it the process would not end."""
+        self._record.close()
+
+    def _write(self, step: int) -> None:
+        self._record.record(step)
+        self._record.flush()

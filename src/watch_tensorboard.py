@@ -1,0 +1,70 @@
+"""TensorBoard event files, written with tensorboardX (no PyTorch, no TensorFlow)."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_RGB = 3
+
+
+class TensorBoardWriter:
+    """Writes one event file, in the calling thread: an error of the disk comes to the caller.
+
+    (tensorboardX's own `SummaryWriter` writes in a thread; when that fails, the training would
+    wait for it for ever.)
+
+    Args:
+        folder: gets the file; viewers show all files of a folder as one run.
+        first_step: of a resumed run: what earlier files say of this step and later is hidden.
+    """
+
+    name = "TensorBoard's event file"
+
+    def __init__(self, folder: str | os.PathLike[str], first_step: int = 0) -> None:
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        # The name holds seconds only, and a file of that name would be written over.
+        self._file = EventsWriter(str(place / "events"), f".{os.getpid()}")
+        if first_step:
+            self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers of a step by name."""
+        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(Event(step=step, summary=Summary(value=entries)))
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """Write a PNG file of a step, as it is."""
+        content = path.read_bytes()
+        if content[:8] != _PNG:
+            raise ValueError(f"{path} is not a PNG file")
+        width, height = struct.unpack(">II", content[16:24])
+        image = Summary.Image(
+            height=height, width=width, colorspace=_RGB, encoded_image_string=content
+        )
+        self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)])))
+
+    def settings(self, values: Mapping[str, str], text: str) -> None:
+        """Write the configuration as text; indented, it is code to the viewer."""
+        del values
+        block = "\n".join(f"    {line}" for line in text.splitlines())
+        self._write(Event(summary=summary.text("configuration", block)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write_event(event)
+        self._file.flush()
