@@ -106,11 +106,7 @@ def class_plot(one: ClassAnalysis) -> str:
         _draw_histogram(bars, [one])
         bars.set_title("Scores")
         if len(one.scores) and one.num_objects:
-            scores, f1 = one.f1_curve
-            # F1 holds from a score down to the next one.
-            threshold.step(
-                np.append(scores, 0.0), np.append(f1, f1[-1]), where="pre", color=HIT, linewidth=1.8
-            )
+            threshold.plot(*f1_steps(one), color=HIT, linewidth=1.8)
         title = "F1 over the score threshold"
         _unit_square(threshold, "score threshold", "F1")
         if best is not None:
@@ -146,6 +142,16 @@ def _stairs(one: ClassAnalysis) -> tuple[np.ndarray, np.ndarray]:
     """The curve from recall 0 on."""
     recall, precision = one.curve
     return np.append(0.0, recall), np.append(precision[:1], precision)
+
+
+def f1_steps(one: ClassAnalysis) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the line of F1 over the threshold, thresholds falling.
+
+    F1 is that of a score for all thresholds from it down to the next score, the last one to 0
+    (calibrated scores may be below 0).
+    """
+    scores, f1 = one.f1_curve
+    return np.repeat(np.append(scores, min(0.0, scores[-1])), 2)[1:-1], np.repeat(f1, 2)
 
 
 def _unit_square(axes: Any, across: str, up: str) -> None:  # noqa: ANN401 - matplotlib is untyped

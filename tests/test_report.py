@@ -17,7 +17,7 @@ from src.defrcn.built_datacategory import DatasetInfo
 from src.detecteval import evaluate, ground_truth_from_records
 from src.model_utils.errors import InputError
 from src.report_page import picture_labels, write_report
-from src.report_plots import DARK, class_plot, curves_plot, dark, histogram_plot
+from src.report_plots import DARK, class_plot, curves_plot, dark, f1_steps, histogram_plot
 from src.visualize import Label, draw_at_viewing_size, draw_labels
 from tests.data_helpers import coco_content, coco_tree, record
 
@@ -224,6 +224,18 @@ def test_plots_name_their_numbers():
     assert "F1: 0.67 with scores from 0.90 on" in class_plot(classes[0])
     assert curves_plot(classes) == text  # the same numbers, the same file
     assert "F1 over the score threshold" in class_plot(one_class([], [], 0))
+
+
+@pytest.mark.parametrize("scores", [[0.9, 0.6, 0.6, 0.2], [0.9, 0.5, 0.1, -0.2]])
+def test_the_line_of_f1_is_f1_at_every_threshold(scores):
+    one = one_class(scores, [1, 0, 1, 1], 4)
+    thresholds, f1 = f1_steps(one)
+    assert (np.diff(thresholds) <= 0).all() and thresholds[-1] == min(0.0, scores[-1])
+    for place in range(0, len(f1), 2):
+        assert f1[place] == f1[place + 1]
+        middle = thresholds[place : place + 2].mean()
+        assert f1[place] == pytest.approx(one.at(middle).f1)
+        assert f1[place] == pytest.approx(one.at(thresholds[place]).f1)
 
 
 def test_dark_plots_have_no_dark_ink():
