@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -66,6 +67,7 @@ class StopRequests:
         self._since = 0.0
         self._deferred = False
         self._before: dict[int, object] = {}
+        self._process = os.getpid()
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
@@ -105,6 +107,10 @@ class StopRequests:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if os.getpid() != self._process:  # forked by a library: it ends as if this were not here
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if number == signal.SIGTERM and _is_interrupt.is_set():
             _is_interrupt.clear()
             number = int(signal.SIGINT)
