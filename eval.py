@@ -7,13 +7,14 @@ if __name__ == "__main__":
 
     hold_interrupts()  # before the libraries below start threads
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly, assembly_eval
-from src.model_utils.config import config_from_arguments
+from src import assembly, assembly_eval, assembly_modelarts, assembly_watch
+from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.parallel import Group
 from src.util import run_main, set_up_logging
@@ -24,28 +25,37 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Detect on the test sets, print the tables, write figures and pictures."""
     config = config_from_arguments(argv, "Evaluate a DeFRCN checkpoint.")
-    # First of all: in the scheduler of several processes this does not return.
+    config = assembly_modelarts.on_this_machine(config)
+    # Before anything else: in the scheduler of several processes this does not return.
     runtime = Runtime.start(
         config.device_target,
         device_id=config.device_id,
         distribute=config.run_distribute,
         device_num=config.device_num,
     )
-    set_up_logging(runtime.rank)
-    group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
+    folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
+    set_up_logging(runtime.rank, folder / f"log_{runtime.rank}.txt")
+    with assembly_modelarts.copies(config, runtime.rank):
+        evaluate(config, Group(runtime.rank, runtime.world_size, runtime.local_rank), folder)
+    return 0
+
+
+def evaluate(config: Config, group: Group, folder: Path) -> None:
+    """The work of `main`; everything is written below `folder`."""
     path = assembly_eval.evaluation_checkpoint(config)
     sets = assembly_eval.open_test_sets(config, group=group)
     class_names = sets[0].info.class_names
     net = assembly.make_detector(config, class_names)
     loaded = assembly_eval.load_for_evaluation(net, path, class_names)
-    folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
     eval_step = assembly_eval.make_eval_step(config, net)
-    text, _ = assembly_eval.evaluate_sets(
-        config, eval_step, sets, folder, checkpoint=loaded, group=group
-    )
+    with contextlib.closing(assembly_watch.open_watch(config, folder, rank=group.rank)) as watch:
+        text, figures = assembly_eval.evaluate_sets(
+            config, eval_step, sets, folder, checkpoint=loaded, group=group
+        )
+        step = assembly_watch.step_of(loaded)
+        assembly_watch.show_evaluation(config, watch, step, figures, folder)
     if group.leads:
         sys.stdout.write(text + "\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def open_watch(
     if rank == 0 and (config.watch.tensorboard or config.watch.summary):
         watch.settings(dict(_flat(to_plain(config))), to_yaml(config))
     return watch
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint of training; 0 for any other file."""
+    number = re.fullmatch(r"defrcn-(\d+)", checkpoint.stem)
+    return int(number[1]) if number else 0
 
 
 def show_evaluation(

@@ -53,7 +53,7 @@ class SummaryWriter:
     def picture(self, step: int, name: str, path: Path) -> None:
         """Write a picture of a step."""
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"), np.float32)
+            pixels = np.asarray(image.convert("RGB"))  # uint8: others would be stretched
         self._record.add_value("image", name, self._tensor(pixels.transpose(2, 0, 1)[None]))
         self._write(step)
 
@@ -64,7 +64,11 @@ class SummaryWriter:
         del text
         info = UserDefinedInfo()
         for key, value in values.items():
-            info.user_info.add().map_str[key] = value
+            entries = info.user_info.add().map_str
+            if hasattr(entries, "add"):  # MindSpore's old description, read by a new protobuf
+                entries.add(key=key, value=value)
+            else:
+                entries[key] = value
         self._record.add_value("custom_lineage_data", "configuration", info)
         self._write(0)
 
