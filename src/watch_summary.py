@@ -53,7 +53,9 @@ class SummaryWriter:
     def picture(self, step: int, name: str, path: Path) -> None:
         """Write a picture of a step."""
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))  # uint8: others would be stretched
+            pixels = np.asarray(image.convert("RGB"), np.float32)
+        # MindSpore stretches contrast unless all is within 0 and 1, then multiplies and truncates.
+        pixels = np.minimum((pixels + 0.25) / 255, 1)
         self._record.add_value("image", name, self._tensor(pixels.transpose(2, 0, 1)[None]))
         self._write(step)
 
