@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds the inference program: ascend310_infer/out/main.
 #   bash ascend310_infer/build.sh [--tests] [--no-program] [--sanitize=address|thread] [--out=DIR]
+#        [--check]
 # --tests       the unit tests as well (needs GoogleTest)
 # --no-program  only them: needs no MindSpore Lite and no gflags
 # --sanitize    with address and undefined-behaviour checks, or with thread checks
 # --out         folder to build in
+# --check       builds nothing: says which tools or libraries of the system are missing, if any
 # Settings: LITE_HOME (MindSpore Lite, see below), CXX (compiler), JSON_INCLUDE_DIR (folder of
 # nlohmann/json.hpp; by default the system's, or the one that MindSpore's Python package carries).
 #
@@ -18,19 +20,20 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib_env.sh
 . "$HERE/../scripts/lib_env.sh"
 
-tests=OFF program=ON sanitize="" out=$HERE/out
+tests=OFF program=ON sanitize="" out=$HERE/out check_only=""
 for argument in "$@"; do
   case $argument in
     --tests) tests=ON ;;
     --no-program) program=OFF ;;
     --sanitize=address | --sanitize=thread) sanitize=${argument#*=} ;;
+    --check) check_only=yes ;;
     --out=?*) out=${argument#*=} ;;
     -h | --help)
-      sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *)
-      echo "usage: bash $0 [--tests] [--no-program] [--sanitize=address|thread] [--out=DIR]" >&2
+      echo "usage: bash $0 [--tests] [--no-program] [--sanitize=address|thread] [--out=DIR] [--check]" >&2
       exit 2
       ;;
   esac
@@ -60,7 +63,7 @@ check_tools() {
   command -v cmake >/dev/null || need cmake cmake
   command -v ninja >/dev/null || command -v make >/dev/null || need make make
   find_json
-  [ -n "$json_folder" ] || need "nlohmann/json" nlohmann-json3-dev
+  [ -n "$json_folder" ] || [ -n "$check_only" ] || need "nlohmann/json" nlohmann-json3-dev
   if ! command -v "$cxx" >/dev/null; then
     need "the compiler $cxx" g++
   else
@@ -90,6 +93,7 @@ find_lite() {
 }
 
 check_tools
+[ -z "$check_only" ] || exit 0 # Lite and the header come with the project's own set-up
 lite_home=""
 [ $program = OFF ] || find_lite
 generator=()
