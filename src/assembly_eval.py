@@ -21,7 +21,7 @@ from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
 from src.parallel import ALONE, Group
-from src.parameter_rules import FULL
+from src.parameter_rules import FULL, SURGERY_REMOVE, detector_rule
 from src.report_page import write_report
 from src.util import write_json
 from src.visualize import render_detections
@@ -123,6 +123,11 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
             f"{source} was trained on {len(trained)} classes ({', '.join(trained[:3])}, …), the "
             f"test set has {len(class_names)} ({', '.join(class_names[:3])}, …); name a test set "
             "with the same classes in data.test"
+        )
+    if detector_rule(params) is SURGERY_REMOVE:
+        raise InputError(
+            f"eval_checkpoint_path: {source} has no class and box layer; if it comes from model "
+            "surgery, fine-tune it first"
         )
     assembly.load_into(net, params, str(source), FULL)
     return source

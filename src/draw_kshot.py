@@ -217,12 +217,16 @@ def _configured(options: argparse.Namespace, rest: list[str]) -> tuple[str, Data
     """Name, description and output folder of a data set of the configuration."""
     config: Config = load_config(options.config_path, rest)
     sets, name = config.data.custom, options.dataset
+    if not sets:
+        raise InputError(
+            f"{options.config_path}: data.custom is empty; K-shot files are drawn for data of "
+            "one's own, those of COCO and PASCAL VOC are TFA's"
+        )
     if not name:
         if len(sets) != 1:
-            there = ", ".join(sets) or "none"
             raise InputError(
-                f"{options.config_path}: data.custom has {len(sets)} data sets ({there}); "
-                "name one with --dataset"
+                f"{options.config_path}: data.custom has {len(sets)} data sets "
+                f"({', '.join(sets)}); name one with --dataset"
             )
         name = next(iter(sets))
     if name not in sets:
@@ -256,6 +260,7 @@ def _named(options: argparse.Namespace) -> tuple[str, DatasetInfo, Path]:
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
+        prog="python -m src.draw_kshot",
         description="Draw seeded, nested K-shot files of COCO-format data.",
         epilog="With --config_path, --key=value flags change the configuration.",
         allow_abbrev=False,

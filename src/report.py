@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and the figures, print the tables."""
     arguments, overrides = _parser().parse_known_args(argv)
     set_up_logging()
+    if arguments.pictures < 0:
+        raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
     config = load_config(arguments.config_path, overrides)
     names = [arguments.test_set] if arguments.test_set else list(config.data.test)
     if len(names) > 1:

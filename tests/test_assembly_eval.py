@@ -3,10 +3,12 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from src import assembly_eval
 from src.assembly_eval import evaluate_sets, open_test_sets
+from src.checkpoint import write_weights
 from src.dataset import load_dataset
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
@@ -102,6 +104,13 @@ def test_missing_weights_of_the_calibration_are_named_before_anything_is_done(co
     config = load_config(config_file, ["--test.pcb.enable=true", "--pcb_modelpath=no.ckpt"])
     with pytest.raises(InputError, match=r"pcb_modelpath.*no\.ckpt.*pth2ckpt"):
         open_test_sets(config)
+
+
+def test_a_file_of_surgery_cannot_be_evaluated(tmp_path):
+    path = tmp_path / "model_reset_remove.ckpt"
+    write_weights(path, {"affine_rpn.bias": np.zeros(3, np.float32)})
+    with pytest.raises(InputError, match=r"reset_remove\.ckpt has no class and box layer; if it"):
+        assembly_eval.load_for_evaluation(None, path, ("a", "b"))
 
 
 def test_figures_of_several_sets(tmp_path, config_file, detections):

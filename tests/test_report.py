@@ -322,6 +322,8 @@ def test_from_stored_detections(tmp_path, capsys):
     assert json.loads((tmp_path / "page" / "metrics.json").read_text())["metric"] == "voc07"
     with pytest.raises(InputError, match="choose one of them with --test_set"):
         report.main([*flags, "--data.test=[toy_test_all,toy_test_base]"])
+    with pytest.raises(InputError, match=r"--pictures -1 must be 0 or more"):
+        report.main([*flags, "--pictures=-1"])
     with pytest.raises(InputError, match="run eval.py first"):
         report.main([*flags[:1], f"--detections={tmp_path / 'no.json'}", flags[2]])
 
