@@ -18,6 +18,8 @@ from src.interruption import StopRequests
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, config_from_arguments, to_plain
 from src.model_utils.device_adapter import Runtime
+from src.parallel import Group
+from src.trainer import CHECKPOINTS
 from src.util import run_main, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -41,38 +43,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         log = Path(config.save_checkpoint_path) / f"log_{runtime.rank}.txt"
         set_up_logging(runtime.rank, log)
         with assembly_modelarts.copies(config, runtime.rank):
-            train(config, runtime, stop)
+            group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
+            train(config, group, stop)
     return 0
 
 
-def train(config: Config, runtime: Runtime, stop: StopRequests) -> None:
+def train(config: Config, group: Group, stop: StopRequests) -> None:
     """The work of `main`; `stop` ends it by `Interrupted`."""
     folder = Path(config.save_checkpoint_path)
-    checkpoint_folder = folder / f"ckpt_{runtime.rank}"
+    checkpoint_folder = folder / CHECKPOINTS
     resumed = load_training_checkpoint(checkpoint_folder) if config.resume else None
-    loader = assembly.open_training_data(config, start_batch=resumed.step if resumed else 0)
+    start = resumed.step if resumed else 0
+    group.check_same(start, "the step to go on from")
+    loader = assembly.open_training_data(config, start_batch=start, group=group)
     net = assembly.make_detector(config, loader.class_names)
-    schedule: Schedule = assembly.make_schedule(config, runtime.world_size)
+    schedule: Schedule = assembly.make_schedule(config, group.size)
     watch = assembly_watch.open_watch(
         config,
         folder,
-        rank=runtime.rank,
+        rank=group.rank,
         first_step=resumed.step + 1 if resumed else 0,
-        num_steps=schedule.max_steps - (resumed.step if resumed else 0),
+        num_steps=schedule.max_steps - start,
     )
     assembly.load_start(config, net, resumed, loader.class_names)
     evaluates = assembly_eval.evaluates(config)
-    test_sets = assembly_eval.open_test_sets(config, loader.class_names) if evaluates else []
+    test_sets = (
+        assembly_eval.open_test_sets(config, loader.class_names, group=group) if evaluates else []
+    )
     eval_step = assembly_eval.make_eval_step(config, net)
 
     def evaluate(step: int) -> None:
         place = folder / f"eval_{step}"
-        text, figures = assembly_eval.evaluate_sets(config, eval_step, test_sets, place)
-        logger.info("after step %d:\n%s", step, text)
-        assembly_watch.show_evaluation(config, watch, step, figures, place)
+        text, figures = assembly_eval.evaluate_sets(
+            config, eval_step, test_sets, place, group=group
+        )
+        if group.leads:
+            logger.info("after step %d:\n%s", step, text)
+            assembly_watch.show_evaluation(config, watch, step, figures, place)
 
     trainer = assembly.make_trainer(
-        config, net, schedule, runtime, loader, evaluate=evaluate if test_sets else None, stop=stop
+        config,
+        net,
+        schedule,
+        loader,
+        group=group,
+        evaluate=evaluate if test_sets else None,
+        stop=stop,
     )
     if resumed:
         trainer.restore(resumed)
@@ -82,8 +98,8 @@ def train(config: Config, runtime: Runtime, stop: StopRequests) -> None:
     logger.info("configuration: %s", to_plain(config))
     with contextlib.closing(watch):
         with contextlib.closing(loader):
-            done = folder / f"eval_{trainer.step}/metrics.json"
-            if resumed and trainer.evaluates_now and not done.exists():
+            done = (folder / f"eval_{trainer.step}/metrics.json").exists()
+            if resumed and trainer.evaluates_now and not group.of_first(done):
                 evaluate(resumed.step)  # it was interrupted
             trainer.run(loader, watch)
         if test_sets and config.test.eval_at_end and trainer.evaluated != trainer.step:

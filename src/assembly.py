@@ -21,7 +21,6 @@ from src.defrcn.support_set import FILE_NAME, SupportSet, read_support_set
 from src.interruption import StopRequests
 from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, require_path, to_plain
-from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.network_define import (
     build_detector,
@@ -283,9 +282,9 @@ def make_trainer(
     config: Config,
     net: DeFRCN,
     schedule: Schedule,
-    runtime: Runtime,
     loader: TrainLoader,
     *,
+    group: Group,
     evaluate: Callable[[int], None] | None,
     stop: StopRequests | None = None,
 ) -> Trainer:
@@ -305,6 +304,7 @@ def make_trainer(
         optimizer,
         batch_size=solver.images_per_card,
         exact=config.input.input_shapes == "exact",
+        reducer=group.reducer(optimizer.parameters),
     )
     rois = solver.images_per_card * model.roi_heads.batch_size_per_image
     width = 8 * model.backbone.res2_out_channels
@@ -321,8 +321,6 @@ def make_trainer(
         schedule,
         noise,
         seed=config.seed,
-        rank=runtime.rank,
-        world_size=runtime.world_size,
         num_images=loader.num_images,
         folder=config.save_checkpoint_path,
         info={"class_names": list(loader.class_names), "config": to_plain(config)},
@@ -331,7 +329,8 @@ def make_trainer(
         keep_last=config.checkpoint.keep_last,
         evaluate=evaluate,
         eval_period=config.test.eval_period,
-        idle_wait=runtime.target == "CPU",
+        idle_wait=config.device_target == "CPU",
         max_skipped=solver.max_skipped_steps,
         stop=stop,
+        group=group,
     )

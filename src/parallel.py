@@ -67,6 +67,10 @@ class Group:
                 part.append(row.tobytes())
         return [b"".join(part)[:size] for part, size in zip(parts, sizes)]
 
+    def of_first(self, value: bool) -> bool:
+        """What rank 0 says."""
+        return bool(self.gather(np.array([value], np.int32))[0, 0])
+
     def wait(self) -> None:
         """Return when everybody has come here."""
         self.gather(np.zeros(1, np.float32))

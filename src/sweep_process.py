@@ -96,7 +96,7 @@ class Children:
                 env=dict(environment),
                 pass_fds=tuple(inherit),
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - no threads here
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - no threads here
             )
             self._starting = False
             if self._received is not None:  # it came while the child was being started
@@ -135,7 +135,7 @@ class Children:
                 os.killpg(self._child.pid, number)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What a new child calls so that Linux ends it when this process dies; None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None

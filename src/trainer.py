@@ -19,9 +19,10 @@ from mindspore import Tensor, nn, ops
 from src.batching import Batch
 from src.checkpoint import TrainingCheckpoint, save_checkpoint
 from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
-from src.interruption import StopRequests
+from src.interruption import Interrupted, StopRequests
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
+from src.parallel import ALONE, Group
 from src.util import idle_thread, writing
 from src.watch import Watch
 
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 # Keeps the draws of anchors and proposals apart from those of the data.
 _NOISE_STREAM = 1
+CHECKPOINTS = "ckpt_0"  # below a run's folder
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,9 @@ class Trainer:
         schedule: steps and rates.
         noise: see `Noise`.
         seed: of the noise.
-        rank: number of this process.
-        world_size: processes in all.
-        num_images: training images of all ranks.
-        folder: checkpoints go to `folder/ckpt_{rank}`, losses to `folder/loss_{rank}.log`.
+        num_images: training images of all processes.
+        folder: checkpoints go to `folder/ckpt_0`, losses to `folder/loss_0.log`, both from the
+            first process.
         info: stored with every checkpoint, `class_names` included.
         log_period: steps between lines.
         save_period: steps between checkpoints.
@@ -102,6 +103,7 @@ class Trainer:
         max_skipped: steps whose loss or gradient is not finite that are left out (in the whole
             run, resumed or not) before one stops the training.
         stop: asked after every step; None for never.
+        group: the processes that train together.
 
     Attributes:
         step: steps done, those left out included.
@@ -119,8 +121,6 @@ class Trainer:
         noise: Noise,
         *,
         seed: int,
-        rank: int,
-        world_size: int,
         num_images: int,
         folder: str | os.PathLike[str],
         info: Mapping[str, Any],
@@ -132,6 +132,7 @@ class Trainer:
         idle_wait: bool = False,
         max_skipped: int = 0,
         stop: StopRequests | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.net = net
         self.optimizer = optimizer
@@ -140,8 +141,7 @@ class Trainer:
         self.schedule = schedule
         self.noise = noise
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.group = group
         self.num_images = num_images
         self.folder = Path(folder)
         self.info = dict(info)
@@ -153,6 +153,7 @@ class Trainer:
         self.idle_wait = idle_wait
         self.max_skipped = max_skipped
         self.stop = stop or StopRequests()
+        self._agreed = 0  # the signal that some process had received when the last step was done
         self.step = 0
         self.skipped = 0
         self.evaluated = -1
@@ -161,8 +162,8 @@ class Trainer:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where this rank's checkpoints are."""
-        return self.folder / f"ckpt_{self.rank}"
+        """Where the checkpoints are, those of the first process, which serve all."""
+        return self.folder / CHECKPOINTS
 
     @property
     def evaluates_now(self) -> bool:
@@ -183,7 +184,7 @@ class Trainer:
                 f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
                 "with the configuration that the run was started with"
             )
-        if int(state["seed"]) != self.seed or int(state["world_size"]) != self.world_size:
+        if int(state["seed"]) != self.seed or int(state["world_size"]) != self.group.size:
             raise InputError(
                 f"{checkpoint.manifest}: was trained with seed {int(state['seed'])} on "
                 f"{int(state['world_size'])} cards; resume with the same"
@@ -208,7 +209,11 @@ class Trainer:
             Interrupted: a signal came; the step under way was finished and saved.
         """
         with self.stop.deferred():
+            self.group.broadcast([*self.net.get_parameters(), *self.optimizer.state])
             self._run(batches, watch or Watch())
+            # Nobody ends, whatever the reason, before the last checkpoint is written.
+            self.group.wait()
+            self.stop.check()
 
     def _run(self, batches: Iterator[Batch], watch: Watch) -> None:
         started = self._mark = time.monotonic()
@@ -228,17 +233,30 @@ class Trainer:
             elapsed = self.seconds_before + time.monotonic() - started
             last = self.step == self.schedule.max_steps
             evaluates = self.evaluates_now
-            if self._every(self.log_period) or last or self.step == first_step + 1:
+            if self._logs(first_step):
                 watch.scalars(self.step, self._log(losses, lr, elapsed, len(batch.image_ids)))
-            if self._every(self.save_period) or last or evaluates or self.stop.received:
+            ending = self._ending
+            if self._every(self.save_period) or last or evaluates or ending:
                 # also before an evaluation, which may take longer than what it could lose
                 self._save(elapsed)
-            self.stop.check()
+            if ending:
+                self.group.wait()
+                raise Interrupted(ending)
             if evaluates:
                 self._evaluate()
 
+    @property
+    def _ending(self) -> int | None:
+        """The signal to end by after this step; several processes end by the same one."""
+        return self.stop.received if self.group.size == 1 else self._agreed or None
+
     def _every(self, period: int) -> bool:
         return self.step % period == 0
+
+    def _logs(self, first_step: int) -> bool:
+        """Whether the present step is logged: some are, the first and the last, by one process."""
+        edge = self.step in (first_step + 1, self.schedule.max_steps)
+        return self.group.leads and (edge or self._every(self.log_period))
 
     def _evaluate(self) -> None:
         assert self.evaluate is not None
@@ -247,23 +265,35 @@ class Trainer:
         self.evaluated = self.step
 
     def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
-        noise = self.noise.draw(self.seed, self.rank, self.step, batch)
+        noise = self.noise.draw(self.seed, self.group.rank, self.step, batch)
         losses, square_norm, gradients = self.gradients_of(
             *batch_tensors(batch), *(Tensor(array) for array in noise)
         )
-        values = losses.asnumpy()
-        if np.isfinite(values).all() and np.isfinite(square_norm.asnumpy()):
-            self.update(gradients, Tensor(lr, ms.float32))
+        mine = np.append(losses.asnumpy(), square_norm.asnumpy())
+        # All processes see all rows, so that all decide the same.
+        rows = self.group.gather(np.append(mine, self.stop.received or 0).astype(np.float32))
+        self._agreed = int(rows[:, -1].max())
+        bad = [rank for rank, row in enumerate(rows) if not np.isfinite(row).all()]
+        if bad:
+            self._not_finite(rows[bad[0]], bad, batch)
         else:
-            self._not_finite(values, batch)
-        return values
+            self.update(gradients, Tensor(lr, ms.float32))
+        return np.asarray(rows[:, : len(LOSS_NAMES)].mean(axis=0))
 
-    def _not_finite(self, values: np.ndarray, batch: Batch) -> None:
-        """Leave a step out, or stop; the weights are those from before it."""
-        named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, values))
+    def _not_finite(self, row: np.ndarray, ranks: list[int], batch: Batch) -> None:
+        """Leave a step out, or stop; the weights are those from before it.
+
+        Args:
+            row: losses of the first process that it happened to.
+            ranks: all those.
+            batch: this process's.
+        """
+        named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, row))
+        files = self.group.gather_bytes(", ".join(map(str, batch.file_names)).encode())
         message = (
             f"step {self.step + 1}: the loss or its gradient is not finite ({named}) for "
-            f"{', '.join(map(str, batch.file_names))}; the weights were not changed by it"
+            f"{', '.join(files[rank].decode() for rank in ranks)}; the weights were not changed "
+            "by it"
         )
         if self.skipped < self.max_skipped:
             self.skipped += 1
@@ -291,7 +321,7 @@ class Trainer:
             "loss/total": float(losses.sum()),
             **{f"loss/{name}": float(value) for name, value in zip(LOSS_NAMES, losses)},
             "lr": lr,
-            "speed/images_per_second": count * self.world_size / per_step,
+            "speed/images_per_second": count * self.group.size / per_step,
             "speed/data_seconds": self._data_seconds / steps,
             "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
         }
@@ -309,8 +339,9 @@ class Trainer:
             else f"{remaining / 86400:.1f} days",
             shown["memory_gb"],
         )
-        epoch, step = step_in_epoch(self.step, count * self.world_size, self.num_images)
-        path = self.folder / f"loss_{self.rank}.log"
+        images = count * self.group.size
+        epoch, step = step_in_epoch(self.step, images, self.num_images)
+        path = self.folder / "loss_0.log"
         line = (
             f"{int(elapsed)} s | epoch: {epoch} step: {step} "
             f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
@@ -323,11 +354,11 @@ class Trainer:
         return shown
 
     def _save(self, elapsed: float) -> None:
-        if self._saved == self.step:
+        if self._saved == self.step or not self.group.leads:
             return
         state = {p.name: p.asnumpy() for p in self.optimizer.state}
         state["seed"] = np.array(self.seed)
-        state["world_size"] = np.array(self.world_size)
+        state["world_size"] = np.array(self.group.size)
         state["seconds"] = np.array(elapsed)
         state["skipped"] = np.array(self.skipped)
         params = {p.name: p.asnumpy() for p in self.net.get_parameters()}

@@ -15,6 +15,7 @@ LAYER_2 = {
     for name in (
         "rpn",
         "proposal_generator",
+        "portable",
         "bbox_assign_sample",
         "bbox_assign_sample_stage2",
         "roi_align",
@@ -35,6 +36,7 @@ LAYER_4 = {
         "pth2ckpt",
         "trainer",
         "inference",
+        "export_network",
     )
 }
 # Layer 5, beside the files of the top folder: tools that are run as python -m src.NAME.
@@ -48,13 +50,15 @@ TOOLS = {
         "draw_kshot",
         "model_surgery",
         "sweep",
+        "launch",
         "predict",
         "report",
     )
 }
 # What the entry points share: from the configuration to data, network and evaluation.
 ASSEMBLY = {
-    f"src.assembly{part}" for part in ("", "_data", "_eval", "_modelarts", "_pcb", "_watch")
+    f"src.assembly{part}"
+    for part in ("", "_data", "_eval", "_export", "_modelarts", "_pcb", "_watch")
 }
 CONFIG = "src.model_utils.config"
 CONFIG_PARTS = {CONFIG, f"{CONFIG}_model", f"{CONFIG}_run", f"{CONFIG}_schema"}

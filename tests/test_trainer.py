@@ -80,8 +80,6 @@ class Run:
         gradients_of, update = changes.pop("compiled", self.compiled)
         settings = {
             "seed": 3,
-            "rank": 0,
-            "world_size": 1,
             "num_images": NUM_IMAGES,
             "folder": folder,
             "info": {"class_names": ["a", "b", "c"], "config": {}},

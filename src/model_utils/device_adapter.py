@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,10 @@ def _join() -> tuple[int, int]:
     import mindspore as ms
     from mindspore import communication
 
-    _end_with_parent()
     try:
-        communication.init()
+        # In the scheduler of msrun, init is all that ever happens.
+        with _ending_at_once():
+            communication.init()
         rank, world_size = communication.get_rank(), communication.get_group_size()
     except (RuntimeError, ValueError) as error:
         raise InputError(
@@ -120,10 +125,30 @@ def _join() -> tuple[int, int]:
     return rank, world_size
 
 
-def _end_with_parent() -> None:
-    """Let Linux end this process when its launcher is killed outright, which could not tell it."""
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Let signals end the process inside the block, where Python cannot handle them.
+
+    So does, on Linux, the death of the launcher, which may be killed without a chance to tell its
+    workers; afterwards that counts as a SIGTERM.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, signal.SIG_DFL)
+    _at_death_of_parent(signal.SIGKILL)
+    try:
+        yield
+    finally:
+        _at_death_of_parent(signal.SIGTERM)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _at_death_of_parent(number: int) -> None:
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def _first_sentence(error: Exception) -> str:
