@@ -90,17 +90,14 @@ def detect(
         elif count % max(1, len(loader) // 10) == 0:
             logger.info("image %d/%d  %.2f images/s", count, len(loader), _rate(count, first, now))
     total = time.monotonic() - started
-    rate = _rate(count, first, time.monotonic())
-    logger.info(
-        "%d images in %.1f s, %.2f images/s after the first, %d detections",
-        count,
-        total,
-        rate,
-        len(rows),
-    )
+    speed = ""
+    if count > 1:
+        speed = f", {_rate(count, first, time.monotonic()):.2f} images/s after the first"
+    plural = "s" if count != 1 else ""
+    logger.info("%d image%s in %.1f s%s, %d detections", count, plural, total, speed, len(rows))
     return rows
 
 
 def _rate(count: int, first: float, now: float) -> float:
     """Images a second without the first one, which compiles."""
-    return float((count - 1) / max(now - first, 1e-9)) if count > 1 else float(np.nan)
+    return (count - 1) / max(now - first, 1e-9)

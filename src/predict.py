@@ -367,9 +367,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found.write(kind, complete=False)
         raise
     written = found.write(kind, complete=True)
-    sys.stdout.write(
-        f"{len(found.entries)} {kind}\n{found.table()}\ndrawn: {drawn}\nas JSON: {written}\n"
-    )
+    count = f"{len(found.entries)} {kind}" if len(found.entries) != 1 else f"1 {kind[:-1]}"
+    sys.stdout.write(f"{count}\n{found.table()}\ndrawn: {drawn}\nas JSON: {written}\n")
     for problem in found.problems:
         sys.stderr.write(f"error: {problem['file']}: {problem['reason']}\n")
     return 1 if found.problems else 0
