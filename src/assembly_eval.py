@@ -16,7 +16,7 @@ from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
 from src.detection_rows import ImageId, Row
-from src.inference import detect
+from src.inference import Batches, Outputs, detect
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
@@ -36,7 +36,7 @@ class TestSet:
 
     info: DatasetInfo
     records: list[Record]
-    loader: EvalLoader
+    loader: Batches
 
 
 def open_test_sets(
@@ -135,7 +135,7 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
 
 def evaluate_sets(
     config: Config,
-    eval_step: Callable,
+    eval_step: Callable | Outputs,
     sets: list[TestSet],
     folder: Path,
     note: str = "",
@@ -148,7 +148,7 @@ def evaluate_sets(
 
     Args:
         config: the configuration.
-        eval_step: compiled inference.
+        eval_step: compiled inference, or stored outputs.
         sets: the test sets.
         folder: where `metrics.json` goes, and all else if there is one test set only; each of
             several has a folder of its name.

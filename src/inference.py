@@ -31,8 +31,35 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
 
+class Outputs(Protocol):
+    """Where outputs come from that are not computed here: `export_results.StoredResults`."""
+
+    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (P, K, 4), scores (P, K + 1) and valid (P,) bool of one image."""
+
+
+class _Network:
+    """A compiled network as a source of outputs."""
+
+    def __init__(self, eval_step: Callable, idle_wait: bool) -> None:
+        self.eval_step, self.idle_wait, self.compiled = eval_step, idle_wait, False
+
+    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `Outputs`."""
+        # The first image compiles, which is this thread's own work.
+        with idle_thread(self.idle_wait and self.compiled):
+            outputs = self.eval_step(
+                Tensor.from_numpy(batch.images),
+                Tensor(batch.image_sizes),
+                Tensor(batch.padded_size),
+            )
+            boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
+        self.compiled = True
+        return boxes, scores, valid
+
+
 def detect(
-    eval_step: Callable,
+    eval_step: Callable | Outputs,
     loader: Batches,
     category_ids: Sequence[int],
     *,
@@ -45,7 +72,7 @@ def detect(
     """Run the detector over a test set.
 
     Args:
-        eval_step: compiled, see `network_define.build_eval_step`.
+        eval_step: compiled, see `network_define.build_eval_step`; or stored outputs.
         loader: the images, one a batch.
         category_ids: the data set's id of each class index.
         score_threshold: see `rcnn.final_detections`.
@@ -61,15 +88,9 @@ def detect(
     first, count = 0.0, 0
     started = time.monotonic()
     progress = tqdm(loader, total=len(loader), unit="image", disable=not sys.stderr.isatty())
+    source = _Network(eval_step, idle_wait) if callable(eval_step) else eval_step
     for batch in progress:
-        # The first image compiles, which is this thread's own work.
-        with idle_thread(idle_wait and count > 0):
-            outputs = eval_step(
-                Tensor.from_numpy(batch.images),
-                Tensor(batch.image_sizes),
-                Tensor(batch.padded_size),
-            )
-            boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
+        boxes, scores, valid = source.outputs_of(batch)
         boxes, scores, classes = final_detections(
             boxes,
             scores,

@@ -16,11 +16,16 @@ from mindspore import Tensor, ops
 MAX_SCALE_LOG = math.log(1000.0 / 16.0)
 
 
+LARGEST = float(np.finfo(np.float32).max)
+
 # Taylor's coefficients of (exp(r) - 1 - r) / r^2, highest power first: enough for |r| < 0.35.
 _EXP_SERIES = tuple(1.0 / math.factorial(k) for k in range(8, 1, -1))
 # ln 2 in two parts: products of the first, of few bits, with small integers are exact.
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _LOWEST_EXPONENT = -80.0
+# Powers of two by table: exact, and MindSpore Lite's power takes one exponent only.
+_LOWEST_TWOS, _HIGHEST_TWOS = -116, 127
+_TWOS = (2.0 ** np.arange(_LOWEST_TWOS, _HIGHEST_TWOS + 1)).astype(np.float32)
 
 
 def precise_exp(values: Tensor) -> Tensor:
@@ -41,7 +46,11 @@ def precise_exp(values: Tensor) -> Tensor:
         series = series * rest + coefficient
     total = 1.0 + rest
     lost = lost + (rest - (total - 1.0))
-    return (total + (lost + rest * rest * series)) * ops.pow(Tensor(2.0, ms.float32), twos)
+    # A NaN has to find some place in the table; it stays one in `total`.
+    known = ops.where(twos >= _LOWEST_TWOS, twos, ops.zeros_like(twos) + _LOWEST_TWOS)
+    place = ops.minimum(known, Tensor(_HIGHEST_TWOS, ms.float32)) - _LOWEST_TWOS
+    power = ops.gather(Tensor(_TWOS), place.astype(ms.int32), 0)
+    return (total + (lost + rest * rest * series)) * power
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -120,7 +129,8 @@ def nonempty(boxes: Tensor, min_size: float = 0.0) -> Tensor:
 
 def finite(values: Tensor) -> Tensor:
     """True where every number of the last axis is finite: (..., D) -> (...)."""
-    return ops.isfinite(values).all(-1)
+    # Neither Inf nor NaN is at most the largest number.
+    return (ops.abs(values) <= LARGEST).all(-1)
 
 
 def nms_numpy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:

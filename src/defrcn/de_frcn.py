@@ -102,15 +102,21 @@ class DeFRCN(nn.Cell):
         self, images: Tensor, image_sizes: Tensor, padded_size: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
+        return self.checked(images, image_sizes, padded_size)[:3]
+
+    def checked(
+        self, images: Tensor, image_sizes: Tensor, padded_size: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same, and (N,) float32: what the suppression of proposals left undecided."""
         features = self.backbone(images, padded_size)
         rpn_features, valid_size, anchor_valid = self.rpn_inputs(features, padded_size)
         logits, deltas = self.proposal_generator(rpn_features)
         anchors = self.proposal_generator.anchors(features.shape[1], features.shape[2])
-        proposals, _, valid = self.propose(
+        proposals, _, valid, undecided = self.propose_checked(
             self.test_proposals, logits, deltas, anchors, anchor_valid, image_sizes
         )
         cls, box = self.roi_heads(self.rcnn_features(features), proposals, valid_size)
-        return self.decode(proposals, cls, box, image_sizes) + (valid,)
+        return self.decode(proposals, cls, box, image_sizes) + (valid, undecided)
 
     def losses(
         self,
@@ -199,15 +205,30 @@ class DeFRCN(nn.Cell):
         image_sizes: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals of every image without gradient: (N, P, 4), (N, P), (N, P) bool."""
+        return self.propose_checked(generator, logits, deltas, anchors, anchor_valid, image_sizes)[
+            :3
+        ]
+
+    def propose_checked(
+        self,
+        generator: nn.Cell,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        image_sizes: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same, and (N,) float32, see `ProposalGenerator.checked`."""
         logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
         picked = [
-            generator(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
+            generator.checked(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
             for i in range(image_sizes.shape[0])
         ]
         boxes = ops.stop_gradient(ops.stack([one[0] for one in picked]))
         scores = ops.stop_gradient(ops.stack([one[1] for one in picked]))
         valid = ops.stop_gradient(ops.stack([one[2].astype(ms.int32) for one in picked])) > 0
-        return boxes, scores, valid
+        undecided = ops.stop_gradient(ops.stack([one[3] for one in picked])).reshape(-1)
+        return boxes, scores, valid, undecided
 
     def sample_rois(
         self,

@@ -12,6 +12,48 @@ from src.defrcn import box_ops
 LOWEST_SCORE = -1e30
 
 
+class BestFirst(nn.Cell):
+    """The best values and their places, best first: all of them sorted, then cut.
+
+    Inputs:
+        - **values** (Tensor) - (A,) float32.
+        - **count** (int) - how many at most.
+
+    Outputs:
+        values (min(A, count),) and places (min(A, count),) int32.
+    """
+
+    def construct(self, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        values, order = ops.sort(values, 0, True)
+        # A slice, not topk: it may be longer than the number of values.
+        return values[:count], order[:count]
+
+
+class GreedyNMS(nn.Cell):
+    """Non-maximum suppression by the built-in operator.
+
+    Args:
+        threshold: IoU above which the lower box is dropped.
+
+    Inputs:
+        - **boxes** (Tensor) - (R, 4) float32, best first.
+        - **scores** (Tensor) - (R,) float32, falling.
+
+    Outputs:
+        kept (R,) bool; and (1,) float32, what was left undecided: 0 here.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.nms = ops.NMSWithMask(threshold)
+        self.nothing = Tensor(np.zeros(1, np.float32))
+
+    def construct(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        return self.nms(ops.concat((boxes, scores[:, None]), 1))[2], self.nothing
+
+
 class ProposalGenerator(nn.Cell):
     """Sort, cut, decode, clip, drop empty, NMS, cut: in the order of the official code.
 
@@ -32,6 +74,9 @@ class ProposalGenerator(nn.Cell):
     Outputs:
         boxes (P, 4), logits (P,), valid (P,) bool, by falling logit; rows that are not valid
         hold some box of the image.
+
+    `best_first` and `suppress` may be replaced by other Cells that give the same, such as those
+    of `portable`: not every runtime has a sort of any length and greedy suppression.
     """
 
     def __init__(
@@ -46,9 +91,11 @@ class ProposalGenerator(nn.Cell):
         super().__init__()
         self.pre_nms_topk = pre_nms_topk
         self.post_nms_topk = post_nms_topk
+        self.nms_threshold = nms_threshold
         self.min_box_size = min_box_size
         self.box_weights = box_weights
-        self.nms = ops.NMSWithMask(nms_threshold)
+        self.best_first = BestFirst()
+        self.suppress = GreedyNMS(nms_threshold)
         self.slots = Tensor(np.arange(post_nms_topk, dtype=np.int32))
 
     def construct(
@@ -60,35 +107,51 @@ class ProposalGenerator(nn.Cell):
         image_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
+        return self.checked(logits, deltas, anchors, anchor_valid, image_size)[:3]
+
+    def checked(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        image_size: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same, and what suppression left undecided: (1,) float32, 0 if it is complete."""
         logits = ops.where(anchor_valid, logits, ops.zeros_like(logits) + LOWEST_SCORE)
-        scores, order = ops.sort(logits, 0, True)
-        # A slice, not topk: it may be longer than the number of anchors.
-        scores, order = scores[: self.pre_nms_topk], order[: self.pre_nms_topk]
+        scores, order = self.best_first(logits, self.pre_nms_topk)
         boxes = box_ops.decode_boxes(
             ops.gather(deltas, order, 0), ops.gather(anchors, order, 0), self.box_weights
         )
         usable = ops.logical_and(box_ops.finite(boxes), scores > LOWEST_SCORE)
         # A box with Inf or NaN becomes a point: it is dropped and suppresses nothing.
-        boxes = ops.where(usable[:, None], boxes, ops.zeros_like(boxes))
+        boxes = self._points(boxes, usable)
         boxes = box_ops.clip_boxes(boxes, image_size)
         usable = ops.logical_and(usable, box_ops.nonempty(boxes, self.min_box_size))
-        _, _, kept = self.nms(ops.concat((self._effaced(boxes, usable), scores[:, None]), 1))
+        kept, undecided = self.suppress(self._effaced(boxes, usable), scores)
         kept = ops.logical_and(kept, usable)
-        return self._first(boxes, scores, kept)
+        return self._first(boxes, scores, kept) + (undecided,)
+
+    def _points(self, boxes: Tensor, usable: Tensor) -> Tensor:
+        """Boxes, those that are not usable as the point 0, 0."""
+        points = ops.zeros_like(boxes)
+        # As large as the boxes: some runtimes choose wrongly where a mask is broadcast.
+        mask = usable.astype(ms.float32)[:, None] + points
+        return ops.where(mask > 0, boxes, points)
 
     def _effaced(self, boxes: Tensor, usable: Tensor) -> Tensor:
         """Shrink boxes that are too small to points, which overlap nothing in NMS."""
         if self.min_box_size <= 0:
             return boxes
-        return ops.where(usable[:, None], boxes, ops.zeros_like(boxes))
+        return self._points(boxes, usable)
 
     def _first(self, boxes: Tensor, scores: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
         """The first `post_nms_topk` kept rows, in order."""
         count = kept.shape[0]
         place = ops.arange(count).astype(ms.float32)
-        _, order = ops.sort(ops.where(kept, place, place + count))
+        _, order = self.best_first(-ops.where(kept, place, place + count), self.post_nms_topk)
         slots = ops.minimum(self.slots, ops.zeros_like(self.slots) + (count - 1))
         order = ops.gather(order, slots, 0)
-        total = kept.astype(ms.int32).sum()
+        total = kept.astype(ms.int32).sum(0)
         valid = self.slots < total
         return ops.gather(boxes, order, 0), ops.gather(scores, order, 0), valid

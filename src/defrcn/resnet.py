@@ -249,8 +249,8 @@ def half(size: int) -> int:
 
 def valid_mask(height: int, width: int, valid_height: Tensor, valid_width: Tensor) -> Tensor:
     """1 on the first `valid_height` rows and `valid_width` columns: (1, 1, height, width)."""
-    rows = (ops.arange(height) < valid_height).astype(ms.float32)
-    columns = (ops.arange(width) < valid_width).astype(ms.float32)
+    rows = (ops.arange(height).astype(ms.int32) < valid_height).astype(ms.float32)
+    columns = (ops.arange(width).astype(ms.int32) < valid_width).astype(ms.float32)
     return rows.reshape(1, 1, -1, 1) * columns.reshape(1, 1, 1, -1)
 
 

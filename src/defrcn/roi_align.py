@@ -51,7 +51,7 @@ def axis_weights(
     low = start[None, :] + bins[:, None] * bin_size[None, :]
     point = low[:, :, None] + offset[None, :, :]
     inside = ops.logical_and(point >= -1.0, point <= size)
-    used = ops.logical_and(inside, (sample[None, :] < count[:, None])[None, :, :])
+    used = ops.logical_and(inside, sample[None, :] < count[:, None])
     point = ops.minimum(ops.relu(point), size - 1.0)
     cells = ops.arange(length).astype(ms.float32)
     tent = ops.relu(1.0 - ops.abs(point[..., None] - cells))

@@ -299,7 +299,19 @@ class Config(Section):
     export_file_format: Literal["MINDIR", "AIR", "ONNX"] = Field(
         default="MINDIR", description="of export"
     )
-    input_path: str = Field(default="", description="preprocess.py: folder of its output")
+    mindir_version: Literal[1, 3] = Field(
+        default=3, description="3 as MindSpore writes it; 1 for MindSpore Lite 2.0.0"
+    )
+    img_height: Optional[Count] = Field(
+        default=None, description="export: input height, pixels; null: of input.input_shapes"
+    )
+    img_width: Optional[Count] = Field(default=None, description="export: input width, likewise")
+    restore_bbox: bool = Field(
+        default=True, description="export: boxes in the original picture's frame"
+    )
+    input_path: str = Field(
+        default="", description="pictures for predict, or what preprocess.py wrote, for postprocess"
+    )
     result_path: str = Field(default="", description="results: folder, empty for the run's own")
     enable_modelarts: bool = Field(
         default=False, description="run on ModelArts: copy from and to the URLs"

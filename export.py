@@ -1,0 +1,37 @@
+"""Export a checkpoint: python export.py --config_path=FILE --export_ckpt_file=CKPT [--key=value …].
+
+Writes EXPORT_FILE_NAME.mindir (.onnx, .air) and, beside it, a .json that describes it.
+docs/deployment.md has the way from here to detections of a C++ program.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from src import assembly_export
+from src.model_utils.config import config_from_arguments
+from src.model_utils.device_adapter import Runtime
+from src.util import run_main, set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load a checkpoint and write it as one network for one input shape."""
+    config = config_from_arguments(argv, "Export a DeFRCN checkpoint.")
+    set_up_logging()
+    path = assembly_export.check_format(config)
+    assembly_export.checkpoint_file(config)
+    assembly_export.for_export(config)
+    Runtime.start(config.device_target, device_id=config.device_id, graph_mode=True)
+    network, names, source = assembly_export.load_network(config)
+    values = assembly_export.write_network(config, network, names, source, path)
+    logger.info("%s: input %d x %d, %d classes", path, *values["input_shape"], len(names))
+    for part in values["left_out"]:
+        logger.info("not in the graph: %s", part)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

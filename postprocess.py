@@ -1,0 +1,42 @@
+"""Judge what the inference program left: python postprocess.py --config_path=FILE [--key=value …].
+
+Reads --input_path (preprocess_Result) and --result_path (result_Files), which gets acc.log and the
+folder evaluation; tables and files are those of eval.py. --test.pcb.enable=true calibrates.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src import assembly_export
+from src.model_utils.config import config_from_arguments, require_path
+from src.model_utils.device_adapter import Runtime
+from src.util import run_main, set_up_logging
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the results, evaluate them and print the tables."""
+    config = config_from_arguments(argv, "Evaluate the results of an exported DeFRCN.")
+    set_up_logging()
+    inputs = require_path(
+        "input_path",
+        config.input_path or "preprocess_Result",
+        "give the folder that preprocess.py wrote",
+        kind="folder",
+    )
+    results = require_path(
+        "result_path",
+        config.result_path or "result_Files",
+        "give the folder that the inference program wrote",
+        kind="folder",
+    )
+    Runtime.start(config.device_target, device_id=config.device_id)
+    text = assembly_export.judge_results(config, inputs, Path(results))
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,121 @@
+"""Parts of the detector in operators that inference runtimes have too: same numbers, other means.
+
+An exported network is the trained one with these parts in place (`make_portable`): MindSpore Lite
+and ONNX have no suppression by mask, no sort of any length and no mesh of coordinates.
+Letters: A anchors, R boxes.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from src.defrcn.anchor_generator import AnchorGenerator
+from src.defrcn.proposal_generator import ProposalGenerator
+
+# 6000 overlapping boxes took 13 rounds; whether these were enough is an output of the network.
+NMS_ROUNDS = 32
+_SMALLEST = 1e-30
+
+
+class TopFirst(nn.Cell):
+    """`proposal_generator.BestFirst` by TopK; equal values may come in another order."""
+
+    def construct(self, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """(A,) -> the min(A, count) best values and their places, best first."""
+        return ops.TopK(True)(values, min(values.shape[0], count))
+
+
+class FixedPointNMS(nn.Cell):
+    """`proposal_generator.GreedyNMS` by rounds of one matrix product.
+
+    A box is kept if no kept box before it overlaps it. Starting with all boxes kept, each round
+    applies that rule once to all: the first box is right from the start, and whatever is right
+    stays right, so that after R rounds at the latest nothing changes any more. Nearly always it
+    is after a dozen.
+
+    Args:
+        threshold: IoU above which the lower box is dropped.
+        rounds: how often the rule is applied.
+
+    Inputs:
+        - **boxes** (Tensor) - (R, 4) float32, finite and not negative, best first.
+        - **scores** (Tensor) - (R,) float32; only their order counts, which the boxes have.
+
+    Outputs:
+        kept (R,) bool; and (1,) float32: boxes that the last round changed, 0 once it is settled.
+    """
+
+    def __init__(self, threshold: float, rounds: int = NMS_ROUNDS) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.rounds = rounds
+
+    def construct(self, boxes: Tensor, _scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        count = boxes.shape[0]
+        before = self._before(boxes, count)
+        suppresses = before * (self._iou(boxes) > self.threshold).astype(ms.float32)
+        kept = before[:1] * 0.0 + 1.0
+        previous = kept
+        for _ in range(self.rounds):
+            previous = kept
+            kept = (ops.MatMul()(kept, suppresses) < 0.5).astype(ms.float32)
+        changed = ops.abs(kept - previous).sum(1)
+        return (kept > 0.5).reshape(count), changed
+
+    def _iou(self, boxes: Tensor) -> Tensor:
+        """(R, R), in the order of operations of the built-in operator."""
+        x1, y1, x2, y2 = boxes[:, 0:1], boxes[:, 1:2], boxes[:, 2:3], boxes[:, 3:4]
+        area = (x2 - x1) * (y2 - y1)
+        width = ops.minimum(x2, x2.reshape(1, -1)) - ops.maximum(x1, x1.reshape(1, -1))
+        height = ops.minimum(y2, y2.reshape(1, -1)) - ops.maximum(y1, y1.reshape(1, -1))
+        overlap = ops.relu(width) * ops.relu(height)
+        union = area + area.reshape(1, -1) - overlap
+        # Two points have no union.
+        return overlap / ops.maximum(union, Tensor(_SMALLEST, ms.float32))
+
+    def _before(self, boxes: Tensor, count: int) -> Tensor:
+        """(R, R) float32: 1 where the row's box comes before the column's."""
+        # Made of the boxes, or a constant of R x R numbers would stand in the exported file.
+        zero = ops.minimum(ops.relu(boxes[:, 0]), ops.zeros_like(boxes[:, 0]))
+        place = zero + Tensor(np.arange(count, dtype=np.float32))
+        return (place.reshape(-1, 1) < place.reshape(1, -1)).astype(ms.float32)
+
+
+class FixedAnchors(nn.Cell):
+    """`AnchorGenerator` for one size of the feature map: a constant.
+
+    Args:
+        anchors: the generator.
+        height: cells.
+        width: cells.
+    """
+
+    def __init__(self, anchors: AnchorGenerator, height: int, width: int) -> None:
+        super().__init__()
+        self.num_cell_anchors = anchors.num_cell_anchors
+        self.size = (height, width)
+        self.boxes = Tensor(anchors(height, width).asnumpy())
+
+    def construct(self, height: int, width: int) -> Tensor:
+        """(A, 4) float32, model frame."""
+        if (height, width) != self.size:
+            raise ValueError(f"anchors are for a map of {self.size}, not of {(height, width)}")
+        return self.boxes
+
+
+def make_portable(net: nn.Cell, height: int, width: int) -> None:
+    """Put the parts of this module into a detector, for inputs of one size.
+
+    Args:
+        net: `DeFRCN`; afterwards it is for inference only.
+        height: of the input, pixels.
+        width: likewise.
+    """
+    generator: ProposalGenerator = net.test_proposals
+    generator.best_first = TopFirst()
+    generator.suppress = FixedPointNMS(generator.nms_threshold)
+    rpn = net.proposal_generator
+    rpn.anchors = FixedAnchors(rpn.anchors, -(-height // 16), -(-width // 16))
