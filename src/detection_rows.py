@@ -11,14 +11,13 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
 
 from src.defrcn.built_datacategory import XYWH, DatasetInfo, Record
 from src.model_utils.errors import InputError
-from src.util import write_json
+from src.util import read_regular, write_json
 
 ImageId = Union[int, str]
 Row = dict[str, Any]
@@ -71,7 +70,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
         InputError: If it is missing, no JSON list, or has a row that is no detection.
     """
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = json.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"result file {path} does not exist; run eval.py first") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -146,7 +145,7 @@ def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
         InputError: If it is missing or has no lists of images, annotations and categories.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError:
         raise InputError(f"ground truth {path} does not exist; see the data section") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -190,4 +189,6 @@ def _row_problem(row: object) -> str | None:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -math.inf < value < math.inf  # also right for whole numbers beyond any float

@@ -40,7 +40,7 @@ from src.transforms import (
     non_empty,
     to_xyxy,
 )
-from src.util import write_text
+from src.util import read_regular, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -154,14 +154,13 @@ def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | st
     """The bytes of a record's image after it was checked and its oddities; or what is wrong."""
     name = record.file_name
     try:
-        size = os.path.getsize(name)
-        if size > MAX_IMAGE_BYTES:
-            return f"{name}: {size} bytes are more than MindRecord can hold in a row"
-        content = Path(name).read_bytes()
-    except (OSError, ValueError) as error:
+        content = read_regular(name, MAX_IMAGE_BYTES)  # what a row of MindRecord can hold
+    except OSError as error:
+        return f"{name}: cannot be read ({error.strerror})"
+    except ValueError as error:
         return f"{name}: cannot be read ({error})"
     try:
-        oddities = header(content, name)
+        oddities = header(content, name, (record.height, record.width))
         image = decode(content, name, max_pixels)
         check_size(image, record.height, record.width, name)
     except InputError as error:

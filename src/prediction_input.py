@@ -26,7 +26,7 @@ from src.transforms import (
     resized_shape,
     to_bgr,
 )
-from src.util import atomic_path
+from src.util import atomic_path, read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def read_image(path: Path, max_pixels: int) -> tuple[Image.Image, list[str]]:
         InputError: it cannot be read or decoded, or has 32 bits a pixel and channel.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     try:

@@ -111,14 +111,22 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
         raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
-def header(content: bytes, name: str) -> list[str]:
+def header(content: bytes, name: str, size: tuple[int, int] | None = None) -> list[str]:
     """What is unusual about an image, from its header: "rotated" (EXIF), "grey", "deep" (16 bits).
 
+    Args:
+        content: bytes of the file.
+        name: for messages.
+        size: height and width that it must have, before or after a quarter turn: so that what is
+            larger is not decoded; None for any.
+
     Raises:
-        InputError: the header does not parse.
+        InputError: the header does not parse, or the size is another one.
     """
     try:
         image = Image.open(io.BytesIO(content))
+        if size is not None and sorted(image.size) != sorted(size):
+            check_size(image, *size, name)
         oddities = ["rotated"] if image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1) else []
         oddities += ["grey"] if image.mode in GREY_MODES else []
         return oddities + (["deep"] if is_deep(image) else [])

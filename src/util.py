@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -106,6 +107,28 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:  # noqa: ANN401
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """Read a whole file that is one: a pipe or a device may never end.
+
+    Args:
+        path: the file; links are followed.
+        most: bytes that it may have at most; None for any number.
+
+    Raises:
+        OSError: it is missing, cannot be read, is no regular file, or too large.
+    """
+    # without O_NONBLOCK opening a pipe waits for somebody who writes
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as handle:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        if most is not None and status.st_size > most:
+            text = f"{status.st_size} bytes are more than {most}"
+            raise OSError(errno.EFBIG, text, os.fspath(path))
+        return handle.read()
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

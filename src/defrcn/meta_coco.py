@@ -14,12 +14,14 @@ from src.defrcn.built_datacategory import COCO_CATEGORIES, split_classes, sugges
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, FewShot, Record
 from src.defrcn.few_shot import class_file, draw
 from src.model_utils.errors import InputError
+from src.util import read_regular
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 LISTS = ("images", "annotations", "categories")
 MAX_SIDE = (1 << 31) - 1
+MAX_ID = (1 << 63) - 1  # what NumPy and MindRecord hold
 
 
 def image_path(image_root: Path, file_name: object, source: str) -> str:
@@ -79,8 +81,7 @@ def read_json(path: Path, optional: Sequence[str] = ()) -> Json:
         InputError: the file is missing, is not JSON, or has no lists of images and categories.
     """
     try:
-        with path.open("rb") as handle:
-            content = json.load(handle)
+        content = json.loads(read_regular(path))
     except FileNotFoundError:
         raise InputError(f"annotation file {path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -101,6 +102,8 @@ def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
         number, name = entry.get("id"), entry.get("name")
         if isinstance(number, bool) or not isinstance(number, int) or not isinstance(name, str):
             raise InputError(f"{path}: category {entry!r} lacks an integer id or a name")
+        if abs(number) > MAX_ID:
+            raise InputError(f"{path}: the id of category {name!r} is too large")
         if number in found or name in found.values():
             raise InputError(f"{path}: category id {number} or name {name!r} occurs twice")
         found[number] = name
@@ -193,12 +196,28 @@ def _images(content: Json, path: Path) -> dict[int | str, Json]:
         number = image.get("id")
         if isinstance(number, bool) or not isinstance(number, (int, str)):
             raise InputError(f"{path}: image {image.get('file_name')!r} has no id")
+        if isinstance(number, int) and abs(number) > MAX_ID:
+            raise InputError(f"{path}: the id of image {image.get('file_name')!r} is too large")
         if number in images:
             raise InputError(f"{path}: image id {number!r} occurs twice")
         images[number] = image
     if len({type(number) for number in images}) > 1:
         raise InputError(f"{path}: image ids are partly numbers and partly texts")
     return dict(sorted(images.items()))
+
+
+def _check_annotation_ids(content: Json, path: Path) -> None:
+    """An object listed twice would count twice; ids may be left out."""
+    seen = set()
+    for entry in content["annotations"]:
+        number = entry.get("id")
+        if not isinstance(number, (int, str)):
+            continue
+        if number in seen:
+            raise InputError(
+                f"{path}: annotation id {number!r} occurs twice; give each object its own, or none"
+            )
+        seen.add(number)
 
 
 def _record(
@@ -225,6 +244,7 @@ def load_records(info: DatasetInfo) -> list[Record]:
         return load_few_shot(info, info.few_shot)
     content = read_json(info.annotations)
     _check_categories(info, content)
+    _check_annotation_ids(content, info.annotations)
     images = _images(content, info.annotations)
     index_of = {number: index for index, number in enumerate(info.category_ids)}
     objects: dict[int | str, list[Annotation]] = {number: [] for number in images}

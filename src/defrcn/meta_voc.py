@@ -19,6 +19,7 @@ from src.defrcn.data_types import XYXY, Annotation, DatasetInfo, FewShot, Record
 from src.defrcn.few_shot import class_file, draw
 from src.defrcn.meta_coco import MAX_SIDE, image_path, with_classes
 from src.model_utils.errors import InputError
+from src.util import read_regular
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 MAX_XML_BYTES = 16 << 20
@@ -38,9 +39,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     checker.StartDoctypeDeclHandler = refuse
     checker.EntityDeclHandler = refuse
     try:
-        if path.stat().st_size > MAX_XML_BYTES:
-            raise InputError(f"{path}: larger than {MAX_XML_BYTES} bytes")
-        content = path.read_bytes()
+        content = read_regular(path, MAX_XML_BYTES)
         checker.Parse(content, True)
         return ElementTree.fromstring(content)
     except FileNotFoundError:
@@ -60,7 +59,7 @@ def _image_ids(annotations: Path, image_list: Path | None) -> list[str]:
         return ids
     try:
         # a list of one class has a second column (1, -1, 0), which is not an id
-        lines = image_list.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(image_list).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"image list {image_list} cannot be read: {error}") from error
     ids = [line.split()[0] for line in lines if line.strip()]
@@ -189,7 +188,7 @@ def _listed_ids(path: Path) -> list[str]:
     Some of TFA's lists name an image twice, and its objects then count twice, as officially.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = read_regular(path).decode("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"K-shot list {path} cannot be read: {error}") from error
     return [re.sub(r"\.(jpe?g|png|bmp)$", "", line.split("/")[-1], flags=re.I) for line in lines]

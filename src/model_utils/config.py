@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _CUSTOM = "data.custom"
+_MOST_PROBLEMS = 100  # told at once
 _PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])seedx(?![A-Za-z0-9])")
 _SHOT_FOLDERS = (
     "train_mindrecord_dir",
@@ -78,7 +79,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     if problems:
         if len(problems) == 1:
             raise InputError(problems[0])
-        raise InputError(f"{path}: {len(problems)} problems\n  " + "\n  ".join(problems))
+        more = "" if len(problems) < _MOST_PROBLEMS else " or more"
+        shown = "\n  ".join(problems[:_MOST_PROBLEMS])
+        raise InputError(f"{path}: {len(problems)} problems{more}\n  {shown}")
     return fill_shot_seed(config)
 
 
@@ -228,7 +231,7 @@ def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
 def _validation_problems(error: ValidationError, sources: Sources, path: str) -> list[str]:
     """Return one line a problem: the file or flag that set the key, the key, what is wrong."""
     lines = []
-    for problem in error.errors(include_url=False):
+    for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         key = ".".join(str(part) for part in problem["loc"])
         source = _source(key, sources, path)
         kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")

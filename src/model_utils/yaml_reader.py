@@ -31,7 +31,8 @@ _OLDER_PORT_KEYS = frozenset(
     "use_sigmoid_cls warmup_iter".split()
 )
 _ENOUGH_OLDER_KEYS = 3
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 17
+_MAX_DEPTH = 32  # PyYAML's time grows with the square of it
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -96,7 +97,7 @@ def read_tree(path: Path) -> Tree:
     """
     require_path("config_path", path, "give a YAML file such as those in configs/", kind="file")
     if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{path} is larger than a configuration can be (1 MiB)")
+        raise InputError(f"{path} is larger than a configuration can be (128 KiB)")
     try:
         text = path.read_text(encoding="utf-8")
         _refuse_older_port(path, text)
@@ -166,7 +167,14 @@ def merge(into: Tree, tree: Mapping[str, Any], source: str, sources: Sources, at
 
 
 def _documents(text: str) -> list[Any]:
+    depth = 0
     for event in yaml.parse(text, Loader=_PlainLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(
+                None, None, "it is nested too deeply", event.start_mark
+            )
         tag = getattr(event, "tag", None)
         if tag is not None:
             raise yaml.constructor.ConstructorError(
