@@ -1,4 +1,8 @@
-"""TensorBoard event files, written with tensorboardX (no PyTorch, no TensorFlow)."""
+"""TensorBoard event files, written with tensorboardX (no PyTorch, no TensorFlow).
+
+MindSpore has to be imported before anything that uses protobuf, as here: it chooses protobuf's
+implementation, and cannot be imported when another one is loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import mindspore  # noqa: F401 - see above
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog

@@ -71,7 +71,6 @@ NEEDS_NO_MINDSPORE = {
     "src.assembly_data",
     "src.model_utils.moxing_adapter",
     "src.watch",
-    "src.watch_tensorboard",
     "src.detecteval",
     "src.detection_rows",
     "src.evaluation",
