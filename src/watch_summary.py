@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -76,8 +78,24 @@ class SummaryWriter:
 
     def close(self) -> None:
         """Write what is left; without it the process would not end."""
+        self._check_alive()
         self._record.close()
 
+    def _check_alive(self) -> None:
+        """Fail if MindSpore's process is gone (killed, or its disk full).
+
+        Its queue would be full soon, and this process wait for ever, at its end too.
+        """
+        process: Any = getattr(self._record, "_event_writer", None)
+        if process is None or process.is_alive():
+            return
+        atexit.unregister(self._record.close)
+        queue = getattr(process, "_queue", None)
+        if queue is not None:
+            queue.cancel_join_thread()
+        raise OSError("the process that writes it has ended")
+
     def _write(self, step: int) -> None:
+        self._check_alive()
         self._record.record(step)
         self._record.flush()
