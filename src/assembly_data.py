@@ -1,4 +1,4 @@
-"""From the configuration to data sets: reading them by name, and knowing their content again.
+"""From the configuration to files: data sets by name and by content, weights of the calibration.
 
 No MindSpore here: tools that train nothing read data sets too.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import astuple
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from src.dataset import load_dataset
 from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
-from src.model_utils.config import Config
+from src.model_utils.config import Config, require_path
 from src.util import sha256_file
 
 
@@ -48,6 +49,21 @@ def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list
         custom=custom_sets(config),
         official_vocsplit_sampling=config.data.official_vocsplit_sampling,
     )
+
+
+def encoder_path(config: Config) -> Path:
+    """The calibration block's weights, which `pcb_modelpath` names.
+
+    Raises:
+        InputError: there is no such file; the message says how it is made.
+    """
+    target = shlex.quote(config.pcb_modelpath or "res101_ms.ckpt")
+    how = (
+        "make it of torchvision's resnet101-5d3b4d8f.pth with `python src/pth2ckpt.py --input "
+        f"resnet101-5d3b4d8f.pth --output {target}` (pictures unlike ImageNet's: `python -m "
+        "src.pretrain_encoder`), or set test.pcb.enable to false"
+    )
+    return require_path("pcb_modelpath", config.pcb_modelpath, how, kind="file")
 
 
 def content_digest(config: Config, names: Sequence[str]) -> str:

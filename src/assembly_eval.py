@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src import assembly, detecteval
-from src.assembly_data import read_sets
-from src.assembly_pcb import make_calibrator, weights_path
+from src.assembly_data import encoder_path, read_sets
+from src.assembly_pcb import make_calibrator
 from src.checkpoint import load_training_checkpoint, load_weights
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
@@ -54,7 +54,7 @@ def open_test_sets(
             and its weights are missing.
     """
     if config.test.pcb.enable:
-        weights_path(config)  # before a training of hours, not after it
+        encoder_path(config)  # before a training of hours, not after it
     sets: list[TestSet] = []
     for name in config.data.test:
         info, records = read_sets(config, (name,))

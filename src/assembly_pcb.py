@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src import pcb_cache
-from src.assembly_data import read_sets
+from src.assembly_data import encoder_path, read_sets
 from src.checkpoint import load_weights
 from src.defrcn.built_datacategory import DatasetInfo, Record, is_few_shot
 from src.defrcn.pcb import (
@@ -27,7 +27,7 @@ from src.defrcn.pcb import (
 )
 from src.defrcn.pcb_encoder import ResNetEncoder
 from src.defrcn.support_set import FILE_NAME, SupportSet, read_support_set
-from src.model_utils.config import Config, require_path
+from src.model_utils.config import Config
 from src.model_utils.errors import InputError
 from src.transforms import to_xyxy
 from src.util import sha256_file
@@ -36,11 +36,6 @@ logger = logging.getLogger(__name__)
 
 # With fixed input shapes, heights and widths are padded to multiples of this (pixels).
 SHAPE_STEP = 128
-_GET_WEIGHTS = (
-    "put torchvision's resnet101-5d3b4d8f.pth beside it and make the file with `python "
-    "src/pth2ckpt.py --input resnet101-5d3b4d8f.pth --output res101_ms.ckpt` (data without "
-    "ImageNet's kind of pictures: python -m src.pretrain_encoder), or set test.pcb.enable to false"
-)
 
 
 def make_calibrator(
@@ -88,15 +83,6 @@ def make_calibrator(
     )
 
 
-def weights_path(config: Config) -> Path:
-    """The file that `pcb_modelpath` names.
-
-    Raises:
-        InputError: there is none.
-    """
-    return require_path("pcb_modelpath", config.pcb_modelpath, _GET_WEIGHTS, kind="file")
-
-
 def make_encoder(config: Config) -> Encoder:
     """Load the encoder that `test.pcb.modeltype` and `pcb_modelpath` name.
 
@@ -105,7 +91,7 @@ def make_encoder(config: Config) -> Encoder:
     Raises:
         InputError: there is no such file, or it is no such network.
     """
-    path = weights_path(config)
+    path = encoder_path(config)
     exact = config.input.input_shapes == "exact"
     return _resnet(
         path,

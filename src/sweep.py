@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src import sweep_plan, sweep_runs
-from src.assembly_data import content_digest
+from src.assembly_data import content_digest, encoder_path
 from src.defrcn.built_datacategory import resolve_dataset
 from src.interruption import Interrupted
 from src.lr_schedule import Schedule, scale_schedule
@@ -195,11 +195,8 @@ def _run(
     files = {"model_pretrained_path": start}
     if config.test.pcb.enable:
         # now, and not when the first training has ended
-        what = "make it with src/pth2ckpt.py, or add --test.pcb.enable=false"
         files["pcb_modelpath"] = (
-            Path(config.pcb_modelpath)
-            if contents.dry_run
-            else require_path("pcb_modelpath", config.pcb_modelpath, what, kind="file")
+            Path(config.pcb_modelpath) if contents.dry_run else encoder_path(config)
         )
     checksums = {key: _checksum(str(path)) for key, path in files.items()}
     checksums["data.train"] = contents(config, config.data.train)

@@ -138,8 +138,14 @@ def test_settings_arrive(tree):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--pcb_modelpath="], "pcb_modelpath is empty; put .*resnet101-5d3b4d8f.pth.*pth2ckpt"),
-        (["--pcb_modelpath=no.ckpt"], "no.ckpt does not exist.*pth2ckpt.py --input"),
+        (
+            ["--pcb_modelpath="],
+            "pcb_modelpath is empty; make it of .*5d3b4d8f.pth --output res101_ms.ckpt",
+        ),
+        (
+            ["--pcb_modelpath=no.ckpt"],
+            "no.ckpt does not exist.*pth2ckpt.py --input .* --output no.ckpt",
+        ),
         (["--data.train=[toy_train_all]"], "toy_train_all is no K-shot set"),
         (["--test.pcb.cache_features=true"], "test.pcb.cache_dir is empty"),
     ],
