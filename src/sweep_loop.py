@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src import sweep_runs
 from src.model_utils.errors import InputError
@@ -62,6 +63,13 @@ def _shown(lines: list[str]) -> str:
     """The last line of a log for a line of this one: without its own time, not too long."""
     text = lines[-1].partition(" INFO ")[2] or lines[-1] if lines else "no output yet"
     return text if len(text) <= LINE else f"{text[: LINE - 1]}…"
+
+
+def _protocol(entry: Mapping[str, Any]) -> str:
+    """What an evaluation says its figures are."""
+    pcb = entry.get("pcb")
+    calibration = "" if pcb is None else "; with PCB" if pcb else "; without PCB"
+    return f"{entry.get('protocol', '')}{calibration}"
 
 
 def ask(run: Run) -> str:
@@ -196,7 +204,7 @@ class Runner:
         found = sweep_runs.figures(run, content, name)
         if self.sweep is None:
             entry = content["metrics"][name]
-            self.sweep = self.describe(name, found, str(entry.get("protocol", "")))
+            self.sweep = self.describe(name, found, _protocol(entry))
         if self.sweep.metric not in found.results:
             raise InputError(
                 f"--metric {self.sweep.metric}: the evaluation on {name} gives "

@@ -56,7 +56,7 @@ class Run:
         flags: `--config_path=…` and the others for `train.py`.
         identity: every setting that decides the run's figures, and checksums of its weights.
         iterations: optimizer steps planned.
-        images_per_iteration: pictures a step, all cards together.
+        images_per_iteration: pictures a step, all cards together, as planned.
     """
 
     shot: int
@@ -176,7 +176,8 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
     latest = find_latest(run.folder / CHECKPOINTS)
     if latest is None:
         raise InputError(f"{run.folder / CHECKPOINTS} holds no checkpoint although training ended")
-    step = int(read_manifest(latest)["step"])
+    manifest = read_manifest(latest)
+    step = int(manifest["step"])
     path = run.folder / f"eval_{step}" / "metrics.json"
     metrics = _load(path)
     if not metrics:
@@ -185,7 +186,7 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
         **_head(run),
         "keep_checkpoints": keep,
         "iterations": step,
-        "images": step * run.images_per_iteration,
+        "images": step * _images_a_step(manifest, run),
         "seconds": round(seconds, 1),
         "metrics": metrics,
     }
@@ -255,6 +256,16 @@ def _head(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "settings": dict(run.identity),
     }
+
+
+def _images_a_step(manifest: Mapping[str, Any], run: Run) -> int:
+    """Pictures a step as the training had them: a launcher may have added cards."""
+    try:
+        config = manifest["info"]["config"]
+        cards = config["device_num"] if config["run_distribute"] else 1
+        return int(config["solver"]["images_per_card"]) * int(cards)
+    except (KeyError, TypeError, ValueError):
+        return run.images_per_iteration
 
 
 def _load(path: Path) -> Any:  # noqa: ANN401

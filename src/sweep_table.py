@@ -64,7 +64,7 @@ class Summary:
         sigma: population standard deviation (divided by n).
         deviation: sample standard deviation (divided by n - 1); NaN for one value.
         t_half: half width of the 95 % t interval; NaN for one value.
-        z_half: half width of the official interval, 1.96 sigma / sqrt(n).
+        z_half: half width of the official interval, 1.96 sigma / sqrt(n); NaN for one value.
         low: least value.
         high: largest value.
     """
@@ -123,8 +123,9 @@ def summarize(values: Sequence[float]) -> Summary:
     if count == 0:
         return Summary(0, *[math.nan] * 7)
     sigma = float(defined.std())
-    deviation = t_half = math.nan
+    deviation = t_half = z_half = math.nan
     if count > 1:
+        z_half = Z * sigma / math.sqrt(count)
         deviation = float(defined.std(ddof=1))
         quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
         t_half = quantile * deviation / math.sqrt(count)
@@ -134,7 +135,7 @@ def summarize(values: Sequence[float]) -> Summary:
         sigma=sigma,
         deviation=deviation,
         t_half=t_half,
-        z_half=Z * sigma / math.sqrt(count),
+        z_half=z_half,
         low=float(defined.min()),
         high=float(defined.max()),
     )

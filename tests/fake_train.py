@@ -2,6 +2,7 @@
 
 The environment says what it does: FAKE_LOG gets a line an event, FAKE_STEPS steps of FAKE_DELAY
 seconds are "trained", a checkpoint after each but the first FAKE_LATE; FAKE_FAIL=SHOT fails.
+FAKE_CARDS is what it says to have run on.
 The figures of a run are 10 shot + seed (nAP), so that tests can compute means.
 """
 
@@ -39,6 +40,8 @@ name = f"{shot}/{flags['shot_seed']}/{seed}"
 for wanted in (signal.SIGTERM, signal.SIGINT):
     signal.signal(wanted, on_term)
 steps = int(os.environ.get("FAKE_STEPS", "2"))
+cards = int(os.environ.get("FAKE_CARDS", "1"))
+said = {"run_distribute": cards > 1, "device_num": cards, "solver": {"images_per_card": 4}}
 late = int(os.environ.get("FAKE_LATE", "0"))
 resumed = load_training_checkpoint(folder / "ckpt_0") if flags.get("resume") == "true" else None
 start = resumed.step if resumed else 0
@@ -60,7 +63,7 @@ for step in range(start + 1, steps + 1):
             step,
             {"weight": np.full(3, step, np.float32)},
             {"seed": np.array(seed)},
-            {"class_names": ["a", "b"]},
+            {"class_names": ["a", "b"], "config": said},
             keep_last=int(flags.get("checkpoint.keep_last", "2")),
         )
 value = 10.0 * shot + seed
@@ -69,6 +72,7 @@ write_json(
     {
         "toy_test_all": {
             "protocol": "COCO box AP",
+            "pcb": False,
             "results": {"AP": value / 2, "bAP": -100.0, "nAP": value, "nAP50": value + 1},
             "per_class_AP": {"a": value / 4, "b": value, "c": -100.0},
         }

@@ -141,7 +141,11 @@ def test_shots_times_seeds(place, capsys):
     # 1-shot gives 10 and 11: mean 10.5, s 0.7071, t 12.706 * 0.5
     assert "| 10.50 |" in out and "± 6.35" in out
     table = (root / "table.md").read_text()
-    assert "4 of 4 runs" in table and "± 0.69" in table and "on toy_test_all. COCO box AP" in table
+    assert (
+        "4 of 4 runs" in table
+        and "± 0.69" in table
+        and "on toy_test_all. COCO box AP; without PCB" in table
+    )
     assert "20.50 ± 6.35" in table
     assert (root / "runs.csv").read_text().count("\n") == 5
     assert (root / "plot.png").stat().st_size > 10000
@@ -253,6 +257,13 @@ def test_a_signal_is_handed_on(place, monkeypatch, number, code):
     monkeypatch.setenv("FAKE_DELAY", "0")
     assert go(shots="1", seeds="0") == 0
     assert not starts(place)[-1].endswith("start 0")
+
+
+def test_a_launcher_may_add_cards(place, monkeypatch):
+    monkeypatch.setenv("FAKE_CARDS", "8")
+    assert go(shots="1", seeds="0") == 0
+    result = json.loads((run_folder(place) / "sweep_result.json").read_text())
+    assert (result["iterations"], result["images"]) == (2, 64)
 
 
 def test_a_run_that_fails(place, monkeypatch):
