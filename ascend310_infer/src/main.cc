@@ -75,8 +75,6 @@ int main(int argc, char **argv) {
     std::cerr << "error: '" << argv[1] << "' is no flag; see --help" << std::endl;
     return kUsage;
   }
-  // Lite writes warnings about each operator; its errors are enough. 3 is glog's error level.
-  setenv("GLOG_v", "3", /*overwrite=*/0);
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   try {
