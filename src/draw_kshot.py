@@ -79,7 +79,8 @@ def usable_groups(content: Json, info: DatasetInfo) -> dict[str, dict[int | str,
     names = dict(zip(info.category_ids, info.class_names))
     groups: dict[str, dict[int | str, list[Json]]] = {name: {} for name in info.class_names}
     for entry in content["annotations"]:
-        image = images.get(entry.get("image_id"))
+        number = entry.get("image_id")
+        image = images.get(number) if isinstance(number, (int, str)) else None
         if image is None or entry.get("iscrowd", 0):
             continue
         box = np.array([to_xyxy(tuple(entry["bbox"]), 1)], dtype=np.float64)

@@ -33,14 +33,14 @@ from mindspore import Tensor, ops
 from src.adamw_optimizer import AdamW
 from src.assembly_data import read_sets
 from src.checkpoint import write_weights
-from src.defrcn.built_datacategory import Record
+from src.defrcn.built_datacategory import Annotation, Record
 from src.defrcn.pcb import axis_weights, pool_boxes, read_picture
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
 from src.defrcn.pcb_resnet import Layout, ResNet, encoder_parameters
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
-from src.transforms import to_xyxy
+from src.transforms import clip_boxes, to_xyxy
 from src.util import idle_thread, run_main, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Crop:
 def crop_objects(
     records: Sequence[Record], max_pixels: int, max_objects: int, rng: np.random.Generator
 ) -> list[Crop]:
-    """Cut out the objects of a training set, crowds and those below 4 pixels apart.
+    """Cut out the objects of a training set, crowds and what is below 4 pixels left out.
 
     Args:
         records: the pictures.
@@ -91,7 +91,7 @@ def crop_objects(
         (record, item)
         for record in records
         for item in record.annotations
-        if not item.iscrowd and _smallest_side(item.bbox, item.bbox_mode) >= 4
+        if not item.iscrowd and _smallest_side(item, record) >= 4
     ]
     if len(listed) > max_objects:
         chosen = rng.choice(len(listed), max_objects, replace=False)
@@ -112,9 +112,11 @@ def crop_objects(
     return crops
 
 
-def _smallest_side(bbox: Sequence[float], bbox_mode: int) -> float:
-    x1, y1, x2, y2 = to_xyxy(bbox, bbox_mode)
-    return min(x2 - x1, y2 - y1)
+def _smallest_side(item: Annotation, record: Record) -> float:
+    """Of the part of a box that lies in its picture, pixels."""
+    corners = np.array([to_xyxy(item.bbox, item.bbox_mode)])
+    x1, y1, x2, y2 = clip_boxes(corners, record.height, record.width)[0]
+    return float(min(x2 - x1, y2 - y1))
 
 
 def view(crop: Crop, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:

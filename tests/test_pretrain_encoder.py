@@ -36,6 +36,8 @@ def test_crops_hold_objects_of_the_set_only(tmp_path):
         Annotation((120.0, 60.0, 20.0, 20.0), XYWH, 1),
         Annotation((0.0, 0.0, 200.0, 150.0), XYWH, 1, iscrowd=1),
         Annotation((5.0, 5.0, 3.0, 30.0), XYWH, 1),
+        Annotation((400.0, 5.0, 30.0, 30.0), XYWH, 1),  # outside
+        Annotation((197.0, 5.0, 30.0, 30.0), XYWH, 1),  # all but three pixels
     )
     records = [Record(name, 1, 150, 200, items)]
     crops = crop_objects(records, 10**6, 100, np.random.default_rng(0))
