@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from src.interruption import ENDING
-from src.launch_process import Command, Supervisor, descendants
+from src.launch_process import Command, Supervisor, descendants, end_with_parent
 from src.model_utils.errors import InputError
 from src.sweep_process import last_lines
 from src.util import run_main
@@ -71,6 +71,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--engine", choices=ENGINES, help="see above")
     add("--device_target", default="CPU", help="decides the engine")
     add("--grace", type=float, default=120.0, help="seconds to end after a signal")
+    add("--with_parent", action="store_true", help="end when the calling process dies")
     add("--dry_run", action="store_true", help="print the command, write nothing")
     add("program", help="train.py, eval.py, or a module such as src.sweep")
     add("words", nargs=argparse.REMAINDER, help="its flags")
@@ -347,6 +348,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     if options.dry_run:
         return rehearse(options)
+    if options.with_parent:
+        end_with_parent()
     sys.stdout.write(f"== logs: {options.log_dir}\n")
     sys.stdout.flush()
     if options.worker_num == 1:

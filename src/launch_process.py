@@ -22,6 +22,7 @@ from typing import BinaryIO
 from src.interruption import ENDING, SAME_REQUEST_SECONDS
 from src.sweep_process import die_with_parent
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.2
 _KILL_SECONDS = 10.0
@@ -90,6 +91,12 @@ def _role(pid: int) -> str:
             if entry.startswith(b"MS_ROLE="):
                 return entry.partition(b"=")[2].decode("ascii", "replace")
     return ""
+
+
+def end_with_parent() -> None:
+    """Let Linux send this process SIGTERM when the one that called it dies."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def _send(pid: int, number: int) -> None:

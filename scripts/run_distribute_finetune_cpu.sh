@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Model surgery, then fine-tuning over shots and seeds, on several processes on the CPU.
+#   bash scripts/run_distribute_finetune_cpu.sh [EXP_NAME] [options] [--key=value ...]     (--help lists them)
+set -euo pipefail
+# shellcheck source=scripts/lib_launch.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_launch.sh"
+launch finetune distribute CPU "$@"

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Evaluates the fine-tuned detectors of an experiment on the CPU.
+#   bash scripts/run_eval_finetune_cpu.sh [EXP_NAME] [options] [--key=value ...]     (--help lists them)
+set -euo pipefail
+# shellcheck source=scripts/lib_launch.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib_launch.sh"
+launch eval_finetune standalone CPU "$@"
