@@ -154,7 +154,9 @@ def test_crowds_and_empty_boxes_are_not_drawn(tmp_path):
     value["annotations"][1]["bbox"] = [3, 3, 0, 5]
     value["annotations"][2]["bbox"] = [80, 3, 9, 5]  # outside
     value["annotations"][3]["image_id"] = 4711
-    value["annotations"].append({**value["annotations"][0], "iscrowd": 0, "image_id": [1]})
+    value["annotations"].append(
+        {**value["annotations"][0], "id": 99, "iscrowd": 0, "image_id": [1]}
+    )
     folder = run(tmp_path, "--shots", "2", "--seeds", "5", value=value)
     assert all(ids(folder, seed, 2, "a") == {4, 5} for seed in range(5))
     with pytest.raises(InputError, match="3 shots need 3 boxes of each class, but a has 2;"):
