@@ -318,7 +318,7 @@ def detector(tmp_path_factory):
         height=NET_HEIGHT,
         width=NET_WIDTH,
         pixel_mean=(103.53, 116.28, 123.675),
-        pixel_std=(1.0, 1.0, 1.0),
+        pixel_std=(57.375, 57.12, 58.395),
         restore_boxes=True,
     )
     model = write_mindir(network, example_inputs(NET_HEIGHT, NET_WIDTH), folder / "net.mindir")
@@ -345,7 +345,7 @@ def test_detector_gives_the_numbers_of_python(program, detector, tmp_path):
         np.testing.assert_array_equal(info, expected[3])
         assert info[0, 0] == 100 + index
         real = valid[0] > 0
-        assert real.sum() > 1
+        assert real.sum() >= 8, real.sum()
         assert np.ptp(scores[0, real]) > 1e-3
         compare_sets(boxes[0, real], scores[0, real], expected[0][0, real], expected[1][0, real])
 
@@ -356,8 +356,7 @@ def compare_sets(boxes, scores, expected_boxes, expected_scores):
     apart += np.abs(scores[:, None] - expected_scores[None]).max(2) / 5e-5
     rows, partner = linear_sum_assignment(apart)
     assert list(rows) == list(range(len(boxes)))
-    # Random weights give wide deltas, whose differences `exp` widens.
-    np.testing.assert_allclose(boxes, expected_boxes[partner], rtol=0, atol=0.1)
+    np.testing.assert_allclose(boxes, expected_boxes[partner], rtol=0, atol=0.02)
     np.testing.assert_allclose(scores, expected_scores[partner], rtol=1e-4, atol=5e-5)
 
 
