@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
     set_up_logging(runtime.rank, folder / f"log_{runtime.rank}.txt")
-    with assembly_modelarts.copies(config, runtime.rank):
+    with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):
         evaluate(config, Group(runtime.rank, runtime.world_size, runtime.local_rank), folder)
     return 0
 

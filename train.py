@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         log = Path(config.save_checkpoint_path) / f"log_{runtime.rank}.txt"
         set_up_logging(runtime.rank, log)
-        with assembly_modelarts.copies(config, runtime.rank):
+        with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):
             group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
             train(config, group, stop)
     return 0

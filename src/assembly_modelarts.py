@@ -60,12 +60,13 @@ def on_this_machine(config: Config) -> Config:
     return config.model_copy(update=changes)
 
 
-def copies(config: Config, rank: int) -> AbstractContextManager[None]:
+def copies(config: Config, rank: int = 0, local_rank: int = 0) -> AbstractContextManager[None]:
     """Copy in before the block and out after it; nothing without `enable_modelarts`.
 
     Args:
         config: what `on_this_machine` returned.
         rank: number of this process.
+        local_rank: its number among those of its machine.
 
     Raises:
         InputError: see `moxing_adapter.modelarts_run`.
@@ -87,6 +88,7 @@ def copies(config: Config, rank: int) -> AbstractContextManager[None]:
             results_url=config.train_url,
             state=cache / ".copies",
             rank=rank,
+            first_machine=rank == local_rank,
             copy_seconds=config.modelarts.copy_seconds,
             leave_seconds=config.modelarts.leave_seconds,
         )

@@ -41,6 +41,7 @@ class ProfileWindow:
         self._profiler: Any = profiler
         self.folder = Path(folder)
         self._target = target
+        self._first = first
         self._warm_up = min(first - 1, 1)
         self._start = first - self._warm_up
         self._end = first + count
@@ -69,7 +70,7 @@ class ProfileWindow:
         profile, self._profile = self._profile, None
         if profile is None:
             return
-        logger.info("writing the profile of steps %d to %d of this run", self._start, self._step)
+        logger.info("writing the profile of steps %d to %d of this run", self._first, self._step)
         profile.step()  # ends the step under way
         profile.stop()
         # MindSpore logs its errors here and raises none.

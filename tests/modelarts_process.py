@@ -3,7 +3,8 @@
     python -m tests.modelarts_process FOLDER RANK [key=value ...]
 
 Keys: work (seconds), copy (modelarts.copy_seconds), leave (modelarts.leave_seconds), end (an exit
-code, "error", or "killed" by itself), weights (URL).
+code, "error", or "killed" by itself), weights (URL), resume (copies results in), other (a machine
+without rank 0).
 """
 
 import logging
@@ -19,6 +20,7 @@ from src.util import run_main
 
 folder, rank = Path(sys.argv[1]), int(sys.argv[2])
 options = {"work": "0", "copy": "30", "leave": "10", "end": "0", "weights": ""}
+options |= {"resume": "", "other": ""}
 options |= dict(word.split("=", 1) for word in sys.argv[3:])
 
 
@@ -28,6 +30,9 @@ def main():
     sources = [Source("data_url", str(folder / "obs" / "data"), cache / "data")]
     if options["weights"]:
         sources.append(Source("checkpoint_url", options["weights"], cache / "checkpoint"))
+    if options["resume"]:
+        url = str(folder / "obs" / "out")
+        sources.append(Source("train_url", url, cache / "train", may_be_empty=True))
     transfer = Transfer(
         sources=tuple(sources),
         results=cache / "train",
@@ -36,6 +41,7 @@ def main():
         rank=rank,
         copy_seconds=float(options["copy"]),
         leave_seconds=float(options["leave"]),
+        first_machine=not options["other"],
     )
     with modelarts_run(transfer):
         (cache / "train").mkdir(exist_ok=True)

@@ -15,13 +15,15 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eval as evaluation
-from src import assembly_eval
+import export
+from src import assembly_eval, assembly_export
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.make_demo_data import make_demo_data
 from tests import test_train_eval_e2e as plain
 
 PROJECT = Path(__file__).resolve().parents[1]
 FAKE_MOXING = PROJECT / "tests" / "fake_moxing"
+SHAPE = ("--img_height=64", "--img_width=64")
 SET = "shapes_test_base"
 
 
@@ -176,3 +178,38 @@ def test_evaluation_is_watched_and_copied(place, trained, monkeypatch, capsys, o
     assert "the table" in capsys.readouterr().out
     assert by_step(read_back(root / "obs/out/judged/watch"), f"{SET}/AP") == {3: 12.5}
     assert "loaded" in (root / "obs/out/judged/log_0.txt").read_text()
+
+
+def test_an_exported_file_is_copied(tmp_path, monkeypatch, own_logging):
+    weights = tmp_path / "obs" / "weights"
+    weights.mkdir(parents=True)
+    (weights / "a.ckpt").write_text("weights")
+    loaded = []
+
+    def load_network(config):
+        loaded.append(Path(config.export_ckpt_file).read_text())
+        return None, (), None
+
+    def write_network(config, network, names, source, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("network")
+        return {"input_shape": (8, 9), "left_out": []}
+
+    monkeypatch.setattr(assembly_export, "load_network", load_network)
+    monkeypatch.setattr(assembly_export, "write_network", write_network)
+    monkeypatch.setattr(export.Runtime, "start", lambda *_, **__: None)
+    monkeypatch.syspath_prepend(str(FAKE_MOXING))
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "enable_modelarts": True,
+                "train_url": str(tmp_path / "obs" / "out"),
+                "checkpoint_url": str(weights),
+                "modelarts": {"cache_dir": str(tmp_path / "cache")},
+            }
+        )
+    )
+    code = export.main([f"--config_path={path}", "--export_ckpt_file=a.ckpt", *SHAPE])
+    assert (code, loaded) == (0, ["weights"])
+    assert (tmp_path / "obs" / "out" / "defrcn.mindir").read_text() == "network"

@@ -63,6 +63,8 @@ class Transfer:
         copy_seconds: limit for each copy; a process that waits for another's waits no longer
             than all sources may take.
         leave_seconds: how long the owner waits for the other processes to end.
+        first_machine: whether rank 0 is on this machine. The others send only what they wrote
+            themselves: what they got as results of an earlier run may be older than rank 0's.
     """
 
     sources: tuple[Source, ...]
@@ -72,6 +74,7 @@ class Transfer:
     rank: int
     copy_seconds: float
     leave_seconds: float
+    first_machine: bool = True
 
 
 @contextlib.contextmanager
@@ -84,7 +87,7 @@ def modelarts_run(transfer: Transfer) -> Iterator[None]:
     """
     files = _moxing_files()
     with _presence(transfer):
-        _copy_in(transfer, files)
+        came_in = _copy_in(transfer, files)
         finished = False
         try:
             yield
@@ -92,7 +95,7 @@ def modelarts_run(transfer: Transfer) -> Iterator[None]:
         finally:
             try:
                 with _unterminated():
-                    _copy_out(transfer, files)
+                    _copy_out(transfer, files, came_in)
             except InputError as error:
                 if finished:
                     raise
@@ -110,8 +113,12 @@ def _moxing_files() -> Any:  # noqa: ANN401 - a module of a package without type
     return moxing.file
 
 
-def _copy_in(transfer: Transfer, files: Any) -> None:  # noqa: ANN401
-    """Copy the sources, or use what another process of this launch has copied."""
+def _copy_in(transfer: Transfer, files: Any) -> dict[str, int]:  # noqa: ANN401
+    """Copy the sources, or use what another process of this launch has copied.
+
+    Returns:
+        The times of the results that came in.
+    """
     launch = _launch()
     with _machine_lock(transfer):
         mark = _read_mark(transfer.state)
@@ -120,7 +127,7 @@ def _copy_in(transfer: Transfer, files: Any) -> None:  # noqa: ANN401
             if mark["error"]:
                 raise InputError(f"{mark['error']} (found out by process {mark['pid']})")
             logger.info("process %s of this machine has copied the data", mark["pid"])
-            return
+            return dict(mark["came_in"])
         mark = {"launch": launch, "pid": os.getpid(), "ranks": [transfer.rank], "error": ""}
         _write_mark(transfer.state, {})  # a copy that is broken off is nobody's
         try:
@@ -129,7 +136,9 @@ def _copy_in(transfer: Transfer, files: Any) -> None:  # noqa: ANN401
         except InputError as error:
             _write_mark(transfer.state, {**mark, "error": str(error)})
             raise
-        _write_mark(transfer.state, mark)
+        came_in = _times(transfer.results)
+        _write_mark(transfer.state, {**mark, "came_in": came_in})
+        return came_in
 
 
 def _fetch(source: Source, files: Any, seconds: float) -> None:  # noqa: ANN401
@@ -145,7 +154,7 @@ def _fetch(source: Source, files: Any, seconds: float) -> None:  # noqa: ANN401
         raise InputError(f"{source.key}: nothing came from {source.url}; is it empty?")
 
 
-def _copy_out(transfer: Transfer, files: Any) -> None:  # noqa: ANN401
+def _copy_out(transfer: Transfer, files: Any, came_in: dict[str, int]) -> None:  # noqa: ANN401
     """Copy the results, unless a process with a lower number will; wait for the others first."""
     limit = time.monotonic() + transfer.leave_seconds
     while others := _running(transfer):
@@ -164,8 +173,22 @@ def _copy_out(transfer: Transfer, files: Any) -> None:  # noqa: ANN401
         logger.info("no results in %s", transfer.results)
         return
     with _machine_lock(transfer):
+        if not transfer.first_machine:
+            for path, time_ns in _times(transfer.results).items():
+                if came_in.get(path) == time_ns:
+                    Path(path).unlink(missing_ok=True)
         source, target = str(transfer.results), transfer.results_url
         _copy(files.copy_parallel, source, target, transfer.copy_seconds, "train_url")
+
+
+def _times(folder: Path) -> dict[str, int]:
+    """When each file of a folder was written, in nanoseconds."""
+    found = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # temporary files come and go
+            if path.is_file():
+                found[str(path)] = path.stat().st_mtime_ns
+    return found
 
 
 def _copy(function: Any, source: str, target: str, seconds: float, key: str) -> None:  # noqa: ANN401
