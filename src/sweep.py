@@ -1,4 +1,4 @@
-"""Fine-tune and evaluate over shots and seeds, with a table, a plot and 95 % intervals.
+r"""Fine-tune and evaluate over shots and seeds, with a table, a plot and 95 % intervals.
 
     python -m src.sweep --output DIR --dataset coco --setting fsod --protocol fsrw \
         --base_checkpoint checkpoints/coco/defrcn_det_r101_base/ckpt_0/defrcn-110000.ckpt
