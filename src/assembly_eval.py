@@ -11,7 +11,7 @@ from pathlib import Path
 from src import assembly, detecteval
 from src.assembly_data import encoder_path, read_sets
 from src.assembly_pcb import make_calibrator
-from src.checkpoint import load_training_checkpoint, load_weights
+from src.checkpoint import find_latest, load_training_checkpoint, load_weights, read_manifest
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
@@ -101,8 +101,25 @@ def evaluation_checkpoint(config: Config) -> Path:
     )
 
 
-def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> Path:
+def trained_classes(path: Path) -> tuple[str, ...]:
+    """The classes that a checkpoint says it was trained on; empty if it does not say."""
+    if not path.is_dir():
+        return class_names_of(path)
+    inner = path / "ckpt_0"
+    manifest = find_latest(inner if inner.is_dir() else path)
+    return () if manifest is None else tuple(read_manifest(manifest)["class_names"])
+
+
+def load_for_evaluation(
+    net: DeFRCN, path: Path, class_names: tuple[str, ...], key: str = "eval_checkpoint_path"
+) -> Path:
     """Load a checkpoint file, or the newest one of a folder (or of its `ckpt_0`).
+
+    Args:
+        net: the detector.
+        path: file or folder.
+        class_names: its classes.
+        key: the configuration key that named the path.
 
     Returns:
         The file that was loaded (its manifest, in a folder).
@@ -114,7 +131,7 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
         inner = path / "ckpt_0"
         checkpoint = load_training_checkpoint(inner if inner.is_dir() else path)
         if checkpoint is None:
-            raise InputError(f"eval_checkpoint_path: there is no checkpoint in {path}")
+            raise InputError(f"{key}: there is no checkpoint in {path}")
         source, params, trained = checkpoint.manifest, checkpoint.params, checkpoint.class_names
     else:
         source, params, trained = path, load_weights(path), class_names_of(path)
@@ -126,7 +143,7 @@ def load_for_evaluation(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -
         )
     if detector_rule(params) is SURGERY_REMOVE:
         raise InputError(
-            f"eval_checkpoint_path: {source} has no class and box layer; if it comes from model "
+            f"{key}: {source} has no class and box layer; if it comes from model "
             "surgery, fine-tune it first"
         )
     assembly.load_into(net, params, str(source), FULL)

@@ -13,7 +13,6 @@ from typing import Any
 import mindspore as ms
 
 from src import assembly, assembly_data, assembly_eval
-from src.checkpoint import find_latest, read_manifest
 from src.defrcn.built_datacategory import resolve_dataset
 from src.export_manifest import INPUTS, Manifest, write_inputs
 from src.export_manifest import read_manifest as read_inputs
@@ -23,7 +22,6 @@ from src.mindir_rewrite import to_version_1
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, write_text
-from src.weights_note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,15 +82,9 @@ def config_digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def trained_classes(config: Config, path: Path) -> tuple[str, ...]:
+def exported_classes(config: Config, path: Path) -> tuple[str, ...]:
     """The classes of a checkpoint; of the test set where the checkpoint does not say."""
-    if path.is_dir():
-        inner = path / "ckpt_0"
-        manifest = find_latest(inner if inner.is_dir() else path)
-        names = () if manifest is None else tuple(read_manifest(manifest)["class_names"])
-    else:
-        names = class_names_of(path)
-    name = config.data.test[0]
+    names, name = assembly_eval.trained_classes(path), config.data.test[0]
     if names:
         return names
     if any(name.startswith(f"{key}_test_") for key in config.data.custom):
@@ -118,11 +110,11 @@ def load_network(config: Config) -> tuple[DetectorForExport, tuple[str, ...], Pa
         The network, its classes, and the file that was loaded.
     """
     path = checkpoint_file(config)
-    names = trained_classes(config, path)
+    names = exported_classes(config, path)
     fixed = for_export(config)
     height, width = input_shape(config)
     net = assembly.make_detector(fixed, names)
-    source = assembly_eval.load_for_evaluation(net, path, names)
+    source = assembly_eval.load_for_evaluation(net, path, names, "export_ckpt_file")
     network = DetectorForExport(
         net,
         height=height,
@@ -174,12 +166,18 @@ def write_network(
     height, width = input_shape(config)
     with tempfile.TemporaryDirectory(prefix="defrcn_export_") as folder:
         made = Path(folder) / f"network{path.suffix}"
-        ms.export(
-            network,
-            *example_inputs(height, width),
-            file_name=str(made),
-            file_format=config.export_file_format,
-        )
+        try:
+            ms.export(
+                network,
+                *example_inputs(height, width),
+                file_name=str(made),
+                file_format=config.export_file_format,
+            )
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"MindSpore cannot export this network as {config.export_file_format}: {reason}"
+            ) from error
         content = made.read_bytes()
     if config.mindir_version == 1:
         content = to_version_1(content, str(path))

@@ -8,7 +8,7 @@ and computed wrongly is worse than none. So it is with what that runtime compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,6 @@ UNCHANGED = frozenset(
 #: Under another name; what else differs is done in `_Rewriter`.
 NEW_NAMES = {"SumExt": "ReduceSum", "make_list": "MakeTuple", "Muls": "Mul"}
 _REDUCTIONS = ("ReduceAll", "ReduceMean", "SumExt")
-_NUMPY = {_A.FLOAT: np.float32, _A.INT64: np.int64, _A.INT32: np.int32}
 
 
 def to_version_1(content: bytes, source: str) -> bytes:
@@ -92,7 +91,9 @@ class _Rewriter:
         self.problems: list[str] = []
         graph = model.graph
         self.constants = {n.output[0]: n.attribute[0] for n in graph.node if is_constant(n)}
-        self.shapes = dict(_shapes(graph))
+        tensors = dict(_tensors(graph))
+        self.shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+        self.dtypes = {name: tensor.data_type for name, tensor in tensors.items()}
         self.new_constants: list[Any] = []
 
     def run(self) -> None:
@@ -196,18 +197,18 @@ def _attribute(name: str, value: Any) -> Any:  # noqa: ANN401
     return made
 
 
-def _shapes(graph: Any) -> Iterable[tuple[str, tuple[int, ...]]]:  # noqa: ANN401
-    """The shape of everything that is one tensor."""
+def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Shape and dtype, as a tensor without numbers or not, of everything that is one tensor."""
     for value in graph.input:
         for tensor in value.tensor:
-            yield value.name, tuple(tensor.dims)
+            yield value.name, tensor
     for parameter in graph.parameter:
-        yield parameter.name, tuple(parameter.dims)
+        yield parameter.name, parameter
     for node in graph.node:
         wanted = "value" if is_constant(node) else "shape"
         for attribute in node.attribute:
             if attribute.name == wanted and attribute.type == _A.TENSORS:
-                yield node.output[0], tuple(attribute.tensors[0].dims)
+                yield node.output[0], attribute.tensors[0]
 
 
 def _wrong_outputs(graph: Any) -> list[str]:  # noqa: ANN401
@@ -242,6 +243,13 @@ def _broadcasts_choice(rewriter: _Rewriter, kind: str, node: Any) -> str | None:
     return None
 
 
+def _slices_truth(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
+    """There is no kernel for it."""
+    if kind == "StridedSlice" and rewriter.dtypes.get(node.input[0]) == pb.TensorProto.BOOL:
+        return "StridedSlice of bool"
+    return None
+
+
 def _half_precision(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
     """A cast to float16 is left out."""
     if kind != "Cast":
@@ -257,5 +265,6 @@ DTYPES = (30, 34, 43)
 CHECKS: tuple[Callable[[_Rewriter, str, Any], str | None], ...] = (
     _reduces_everything,
     _broadcasts_choice,
+    _slices_truth,
     _half_precision,
 )

@@ -1,4 +1,4 @@
-"""Detect on a picture, a folder of pictures or a video, with any checkpoint.
+r"""Detect on a picture, a folder of pictures or a video, with any checkpoint.
 
     python -m src.predict --config_path=FILE --eval_checkpoint_path=CKPT --input_path=PATH \
         [--result_path=DIR] [--score_threshold=0.5] [--frame_step=1] [--key=value ...]
@@ -27,7 +27,6 @@ from src import assembly, assembly_eval
 from src.assembly_data import read_sets
 from src.assembly_pcb import make_calibrator
 from src.batching import Batch, Preprocessing, parse_shapes
-from src.checkpoint import find_latest, read_manifest
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
 from src.inference import detect
@@ -45,7 +44,6 @@ from src.prediction_input import (
 from src.prediction_output import Predictions
 from src.transforms import to_bgr
 from src.util import run_main, set_up_logging
-from src.weights_note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -201,15 +199,6 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
     return options, config
 
 
-def trained_classes(path: Path) -> tuple[str, ...]:
-    """The classes that a checkpoint says it was trained on; empty if it does not say."""
-    if not path.is_dir():
-        return class_names_of(path)
-    inner = path / "ckpt_0"
-    manifest = find_latest(inner if inner.is_dir() else path)
-    return () if manifest is None else tuple(read_manifest(manifest)["class_names"])
-
-
 def describe_classes(config: Config, trained: tuple[str, ...]) -> tuple[DatasetInfo, bool]:
     """Classes with ids, base and novel: of the test set, unless the checkpoint has others.
 
@@ -287,7 +276,7 @@ def make_detector(config: Config, path: Path) -> tuple[Detector, bool]:
     Returns:
         The detector, and whether its category ids are a data set's own.
     """
-    info, own_ids = describe_classes(config, trained_classes(path))
+    info, own_ids = describe_classes(config, assembly_eval.trained_classes(path))
     net = assembly.make_detector(config, info.class_names)
     source = assembly_eval.load_for_evaluation(net, path, info.class_names)
     settings = Preprocessing(

@@ -12,8 +12,9 @@ from src.defrcn import box_ops
 from src.defrcn.bbox_assign_sample_stage2 import roi_targets
 from src.defrcn.gdl import AffineLayer, scale_gradient
 from src.defrcn.rcnn import rcnn_losses
-from src.defrcn.resnet import freeze, half, valid_mask
+from src.defrcn.resnet import freeze, valid_mask
 
+STRIDE = 16  # pixels a cell of the map that both heads look at
 LOSS_NAMES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
 
 
@@ -174,11 +175,10 @@ class DeFRCN(nn.Cell):
     def rpn_inputs(self, features: Tensor, padded_size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The RPN's features; rows, columns (2,) float32 in use; which anchors are (A,) bool."""
         height, width = features.shape[1], features.shape[2]
-        valid_height, valid_width = padded_size[0], padded_size[1]
-        for _ in range(4):
-            valid_height, valid_width = half(valid_height), half(valid_width)
-        valid_size = ops.stack((valid_height, valid_width)).astype(ms.float32)
-        mask = valid_mask(height, width, valid_height, valid_width).reshape(1, height, width, 1)
+        # Rounded up.
+        valid_size = -ops.floor(padded_size.astype(ms.float32) * (-1.0 / STRIDE))
+        mask = valid_mask(height, width, padded_size[0], padded_size[1], STRIDE)
+        mask = mask.reshape(1, height, width, 1)
         per_cell = mask.reshape(-1, 1) + ops.zeros(
             (1, self.proposal_generator.anchors.num_cell_anchors), ms.float32
         )
@@ -224,10 +224,12 @@ class DeFRCN(nn.Cell):
             generator.checked(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
             for i in range(image_sizes.shape[0])
         ]
-        boxes = ops.stop_gradient(ops.stack([one[0] for one in picked]))
-        scores = ops.stop_gradient(ops.stack([one[1] for one in picked]))
-        valid = ops.stop_gradient(ops.stack([one[2].astype(ms.int32) for one in picked])) > 0
-        undecided = ops.stop_gradient(ops.stack([one[3] for one in picked])).reshape(-1)
+        # Tuples, because lists cannot be exported to ONNX.
+        boxes = ops.stop_gradient(ops.stack(tuple([one[0] for one in picked])))
+        scores = ops.stop_gradient(ops.stack(tuple([one[1] for one in picked])))
+        valid = ops.stack(tuple([one[2].astype(ms.int32) for one in picked]))
+        valid = ops.stop_gradient(valid) > 0
+        undecided = ops.stop_gradient(ops.stack(tuple([one[3] for one in picked]))).reshape(-1)
         return boxes, scores, valid, undecided
 
     def sample_rois(
@@ -271,4 +273,4 @@ class DeFRCN(nn.Cell):
         deltas = deltas.reshape(batch, count, -1, 4)
         boxes = box_ops.decode_boxes(deltas, proposals[:, :, None, :], self.roi_box_weights)
         clipped = [box_ops.clip_boxes(boxes[i], image_sizes[i]) for i in range(batch)]
-        return ops.stack(clipped), scores
+        return ops.stack(tuple(clipped)), scores

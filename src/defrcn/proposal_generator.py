@@ -152,6 +152,6 @@ class ProposalGenerator(nn.Cell):
         _, order = self.best_first(-ops.where(kept, place, place + count), self.post_nms_topk)
         slots = ops.minimum(self.slots, ops.zeros_like(self.slots) + (count - 1))
         order = ops.gather(order, slots, 0)
-        total = kept.astype(ms.int32).sum(0)
+        total = kept.astype(ms.int32).sum(0).astype(ms.int32)
         valid = self.slots < total
         return ops.gather(boxes, order, 0), ops.gather(scores, order, 0), valid

@@ -247,10 +247,20 @@ def half(size: int) -> int:
     return (size + 1) // 2
 
 
-def valid_mask(height: int, width: int, valid_height: Tensor, valid_width: Tensor) -> Tensor:
-    """1 on the first `valid_height` rows and `valid_width` columns: (1, 1, height, width)."""
-    rows = (ops.arange(height).astype(ms.int32) < valid_height).astype(ms.float32)
-    columns = (ops.arange(width).astype(ms.int32) < valid_width).astype(ms.float32)
+def valid_mask(
+    height: int, width: int, valid_height: Tensor, valid_width: Tensor, stride: int = 1
+) -> Tensor:
+    """1 on cells that begin inside the valid size, else 0: (1, 1, height, width) float32.
+
+    Args:
+        height: cells of the map.
+        width: likewise.
+        valid_height: scalar int32, pixels in use.
+        valid_width: likewise.
+        stride: pixels a cell; a part of a cell in use counts, as `half` rounds up.
+    """
+    rows = (ops.arange(height).astype(ms.int32) * stride < valid_height).astype(ms.float32)
+    columns = (ops.arange(width).astype(ms.int32) * stride < valid_width).astype(ms.float32)
     return rows.reshape(1, 1, -1, 1) * columns.reshape(1, 1, 1, -1)
 
 
@@ -359,11 +369,9 @@ class ResNetC4(nn.Cell):
     def _masks(self, images: Tensor, padded_size: Tensor) -> tuple:
         if not self.masked:
             return None, None, None, None
-        height, width = half(images.shape[2]), half(images.shape[3])
-        valid_height, valid_width = half(padded_size[0]), half(padded_size[1])
+        height, width = images.shape[2], images.shape[3]
         masks = []
-        for _ in range(4):
-            masks.append(valid_mask(height, width, valid_height, valid_width))
+        for stride in (2, 4, 8, 16):
             height, width = half(height), half(width)
-            valid_height, valid_width = half(valid_height), half(valid_width)
+            masks.append(valid_mask(height, width, padded_size[0], padded_size[1], stride))
         return tuple(masks)

@@ -43,7 +43,7 @@ def axis_weights(
     """
     extent = end - start
     bin_size = extent / num_bins
-    count = ops.ceil(bin_size)
+    count = -ops.floor(-bin_size)  # rounded up; ONNX export has no ceil
     safe_count = ops.maximum(count, ops.ones_like(count))
     bins = Tensor(np.arange(0, num_bins, bin_step, dtype=np.float32))
     sample = Tensor(np.arange(max_samples, dtype=np.float32))
