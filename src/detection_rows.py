@@ -8,8 +8,8 @@ dictionary with COCO's lists `images`, `annotations` and `categories`.
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Union
 
@@ -191,4 +191,4 @@ def _row_problem(row: object) -> str | None:
 def _is_finite(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return -math.inf < value < math.inf  # also right for whole numbers beyond any float
+    return abs(value) <= sys.float_info.max  # whole numbers may be beyond any float

@@ -18,6 +18,7 @@ from src.model_utils.errors import InputError
 logger = logging.getLogger(__name__)
 
 _MAX_LISTED = 20
+_MAX_NAME = 200  # characters of a name that are shown
 
 Shape = Sequence[int]
 
@@ -157,7 +158,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _listing(names: Sequence[str]) -> str:
-    text = ", ".join(names[:_MAX_LISTED])
+    shown = [n if len(n) <= _MAX_NAME else f"{n[:_MAX_NAME]}..." for n in names[:_MAX_LISTED]]
+    text = ", ".join(shown)
     more = len(names) - _MAX_LISTED
     return f"{len(names)} ({text}{f', and {more} more' if more > 0 else ''})"
 
