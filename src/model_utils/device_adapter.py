@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
+from src.model_utils.versions import check_mindspore
 
 _PR_SET_PDEATHSIG = 1
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -59,11 +60,13 @@ class Runtime:
                 jitted is compiled.
 
         Raises:
-            InputError: If MindSpore or this machine does not have the device, or the launcher's
-                processes and `distribute` do not go together.
+            InputError: If MindSpore or this machine does not have the device, its version is
+                known to be slow here, or the launcher's processes and `distribute` do not go
+                together.
         """
         import mindspore as ms
 
+        check_mindspore(ms.__version__, target)
         ids = _check_launcher(distribute)
         device = 0 if target == "CPU" else device_id
         if distribute and target != "CPU":
