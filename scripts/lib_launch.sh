@@ -166,7 +166,9 @@ from_caller() {
   case $1 in
     /*) echo "$1" ;;
     *)
-      if [ -e "$CALLER_DIR/$1" ] || { [[ $1 == *\{* ]] && [ -d "$CALLER_DIR/$(dirname "$1")" ]; }; then
+      if [ -e "$CALLER_DIR/$1" ]; then
+        echo "$CALLER_DIR/$1"
+      elif [[ $1 == *\{* ]] && [ -d "$CALLER_DIR/$(dirname "$1")" ]; then
         echo "$CALLER_DIR/$1"
       else
         echo "$1"
@@ -252,7 +254,8 @@ has_checkpoint() {
 run_train() {
   if [ -n "$OPT_RESUME" ] || [[ $OPT_RESUME == =* ]]; then WORDS+=("--resume$OPT_RESUME"); fi
   if [ -z "$OPT_RESUME" ] && [ -z "${DRY_RUN:-}" ] && has_checkpoint "$BASE_DIR"; then
-    fail "$BASE_DIR holds a training already; go on with it by --resume=true, or name another EXP_NAME"
+    fail "$BASE_DIR holds a training already; go on with it by --resume=true, or name" \
+      "another EXP_NAME"
   fi
   finally "$PYTHON" "${START[@]}" "--log_dir=$BASE_DIR/logs" train.py \
     "--config_path=$BASE_CONFIG" "${DEVICE[@]}" "--save_checkpoint_path=$BASE_DIR" \
@@ -331,7 +334,8 @@ run_eval_finetune() {
     eval_setting "$setting"
   done
   [ "$found" -gt 0 ] ||
-    fail "no fine-tuned checkpoint in $ROOT_DIR for these options; run ${SCRIPT/eval/standalone} first"
+    fail "no fine-tuned checkpoint in $ROOT_DIR for these options;" \
+      "run ${SCRIPT/eval/standalone} first"
 }
 
 # eval_setting SETTING: every run that has a checkpoint; counts them in `found`.

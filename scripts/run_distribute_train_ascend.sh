@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the base detector on several Ascend cards.
-#   bash scripts/run_distribute_train_ascend.sh [EXP_NAME] [options] [--key=value ...]     (--help lists them)
+#   bash scripts/run_distribute_train_ascend.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail
 # shellcheck source=scripts/lib_launch.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_launch.sh"

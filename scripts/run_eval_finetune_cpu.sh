@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Evaluates the fine-tuned detectors of an experiment on the CPU.
-#   bash scripts/run_eval_finetune_cpu.sh [EXP_NAME] [options] [--key=value ...]     (--help lists them)
+#   bash scripts/run_eval_finetune_cpu.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail
 # shellcheck source=scripts/lib_launch.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_launch.sh"

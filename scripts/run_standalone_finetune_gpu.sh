@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Model surgery, then fine-tuning over shots and seeds, on one GPU.
-#   bash scripts/run_standalone_finetune_gpu.sh [EXP_NAME] [options] [--key=value ...]     (--help lists them)
+#   bash scripts/run_standalone_finetune_gpu.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail
 # shellcheck source=scripts/lib_launch.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_launch.sh"
