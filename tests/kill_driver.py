@@ -26,6 +26,7 @@ import yaml
 from src.checkpoint import find_latest, load_training_checkpoint
 from src.make_demo_data import make_demo_data
 from src.mindrecord_io import open_mindrecord, read_rows
+from tests import toy_sweep
 from tests.data_helpers import picture_records
 from tests.test_train_eval_e2e import configuration
 
@@ -225,7 +226,7 @@ class Driver:
     def _sweep(self, moments: int) -> None:
         place = self.folder / "sweep"
         place.mkdir(exist_ok=True)
-        _sweep_inputs(place)
+        toy_sweep.write_inputs(place)
         environment = {"FAKE_STEPS": "4", "FAKE_DELAY": "0.15"}
 
         def child(name):
@@ -294,31 +295,8 @@ build_mindrecord(records, folder, class_names=("a",), training=True, show_progre
 """
 
 
-def _sweep_inputs(place: Path) -> None:
-    half = {"annotations": "a.json", "images": "images"}
-    toy = {"format": "coco", "train": half, "test": dict(half), "novel_classes": ["b"]}
-    solver = {"images_per_batch": 4, "images_per_card": 4, "max_iter": 4, "steps": []}
-    config = {
-        "data": {
-            "train": ["toy_train_novel_1shot_seedx"],
-            "test": ["toy_test_all"],
-            "custom": {"toy": toy},
-        },
-        "solver": {**solver, "warmup_iters": 0},
-    }
-    (place / "toy.yaml").write_text(yaml.safe_dump(config))
-    (place / "start.ckpt").write_bytes(b"weights")
-
-
-def _sweep_command(name: str):
-    fake = f"'{sys.executable}' '{PROJECT / 'tests' / 'fake_train.py'}'"
-    words = "--dataset=own --setting=fsod --shots=1,2 --seeds=0-1 --config_path=toy.yaml"
-    return [
-        *(sys.executable, "-m", "src.sweep", f"--output={name}", *words.split()),
-        "--data.train=[toy_train_novel_{shot}shot_seedx]",
-        f"--train_command={fake}",
-        "--model_pretrained_path=start.ckpt",
-    ]
+def _sweep_command(name: str) -> list[str]:
+    return [sys.executable, "-m", "src.sweep", *toy_sweep.words(output=name)]
 
 
 def main() -> int:

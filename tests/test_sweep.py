@@ -1,135 +1,18 @@
 """`python -m src.sweep` with real processes, a stand-in for train.py, and its kills and resumes."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-import yaml
 
-from src import sweep, sweep_plan, sweep_runs, sweep_surgery
-from src.checkpoint import save_checkpoint
+from src import sweep, sweep_plan, sweep_runs
 from src.model_utils.errors import InputError
-
-PROJECT = Path(__file__).resolve().parents[1]
-FAKE = f"'{sys.executable}' '{PROJECT / 'tests' / 'fake_train.py'}'"
-ROOT = "tfa-like"
-
-
-def write_toy(path, content=None, shot=2):
-    """An annotation file with classes a and b, or a K-shot file of b."""
-    boxes = [{"id": k, "image_id": 1, "category_id": 2, "bbox": [k, k, 9, 9]} for k in range(shot)]
-    if content is None:
-        image = {"id": 1, "file_name": "a.png", "height": 20, "width": 30}
-        categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
-        content = {"images": [image], "categories": categories}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**content, "annotations": boxes}))
-    return content
+from tests import toy_sweep
+from tests.toy_sweep import PROJECT, ROOT, START, checkpoints, events, go, run_folder, starts, words
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with a configuration and a start checkpoint; children write to events.log."""
-    content = write_toy(tmp_path / "datasets" / "a.json")
-    for seed, shot in ((seed, shot) for seed in range(2) for shot in (1, 2)):
-        name = f"split/seed{seed}/full_box_{shot}shot_b_trainval.json"
-        write_toy(tmp_path / "datasets" / name, content, shot)
-    half = {"annotations": "a.json", "images": "images"}
-    config = {
-        "data": {
-            "train": ["toy_train_novel_1shot_seedx"],
-            "test": ["toy_test_all"],
-            "custom": {"toy": {"format": "coco", "train": half, "test": dict(half)}},
-        },
-        "solver": {"images_per_batch": 4, "images_per_card": 4, "max_iter": 2, "steps": []},
-    }
-    config["data"]["custom"]["toy"].update(novel_classes=["b"], few_shot="split")
-    config["solver"]["warmup_iters"] = 0
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "start.ckpt").write_bytes(b"weights")
-    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "events.log"))
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def words(*more, shots="1,2", seeds="0-1"):
-    return [
-        "--output=out dir",
-        "--dataset=own",
-        "--setting=fsod",
-        f"--shots={shots}",
-        f"--seeds={seeds}",
-        "--config_path=toy.yaml",
-        "--data.train=[toy_train_novel_{shot}shot_seedx]",
-        f"--train_command={FAKE}",
-        *([] if any("base_checkpoint" in word for word in more) else START),
-        *more,
-    ]
-
-
-START = ["--model_pretrained_path=start.ckpt"]
-
-
-def go(*more, **which):
-    return sweep.main(words(*more, **which))
-
-
-def events(place):
-    path = place / "events.log"
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def starts(place):
-    """Which runs were started at which step, in order."""
-    return [line.partition(" pid")[0] for line in events(place) if " start " in line]
-
-
-def run_folder(place, name="1shot_seed0"):
-    return place / "out dir" / ROOT / name
-
-
-def checkpoints(folder):
-    return sorted(path.name for path in (folder / "ckpt_0").glob("defrcn-*.ckpt"))
-
-
-def spawn(*more, **which):
-    """The sweep as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "src.sweep", *words(*more, **which)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for(place, text, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if any(text in line for line in events(place)):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"no {text!r} in {events(place)}")
-
-
-def gone(pid, seconds=10.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def child_pid(place):
-    return int([line for line in events(place) if " pid " in line][-1].rpartition(" ")[2])
+    return toy_sweep.enter(tmp_path, monkeypatch)
 
 
 def test_shots_times_seeds(place, capsys):
@@ -206,84 +89,11 @@ def test_files_of_others_stay(place):
     assert checkpoints(folder) == []
 
 
-def test_killed_outright_and_resumed(place, monkeypatch):
-    monkeypatch.setenv("FAKE_STEPS", "4")
-    monkeypatch.setenv("FAKE_DELAY", "0.1")
-    process = spawn()
-    wait_for(place, "2/0/0 step 2")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert gone(child_pid(place))  # no training goes on without its sweep
-    monkeypatch.setenv("FAKE_DELAY", "0")
-    assert go() == 0
-    found = starts(place)
-    assert found[:2] == ["1/0/0 start 0", "2/0/0 start 0"]
-    assert found[2] in ("2/0/0 start 1", "2/0/0 start 2")
-    assert found[3:] == ["1/1/1 start 0", "2/1/1 start 0"]
-    assert "4 of 4 runs" in (place / "out dir" / ROOT / "table.md").read_text()
-
-
-def test_killed_before_a_checkpoint_starts_anew(place, monkeypatch):
-    monkeypatch.setenv("FAKE_STEPS", "9")
-    monkeypatch.setenv("FAKE_LATE", "8")
-    monkeypatch.setenv("FAKE_DELAY", "0.1")
-    process = spawn(shots="1", seeds="0")
-    wait_for(place, "1/0/0 step 2")
-    process.kill()
-    process.wait()
-    assert gone(child_pid(place))
-    monkeypatch.setenv("FAKE_DELAY", "0")
-    assert go(shots="1", seeds="0") == 0
-    assert starts(place) == ["1/0/0 start 0", "1/0/0 start 0"]
-    folder = run_folder(place)
-    # logs of the two attempts are apart
-    assert (folder / "loss_0.log").read_text() == "loss\n"
-    assert (folder / "interrupted-1" / "loss_0.log").read_text() == "loss\n"
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_is_handed_on(place, monkeypatch, number, code):
-    monkeypatch.setenv("FAKE_STEPS", "100")
-    monkeypatch.setenv("FAKE_DELAY", "0.2")
-    process = spawn(shots="1", seeds="0")
-    wait_for(place, "1/0/0 step 2")  # the checkpoint of step 1 is whole
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == code
-    assert f"1/0/0 signal {int(number)}" in events(place)
-    assert "the same command goes on from here" in output and "Traceback" not in output
-    assert gone(child_pid(place))
-    monkeypatch.setenv("FAKE_STEPS", "2")
-    monkeypatch.setenv("FAKE_DELAY", "0")
-    assert go(shots="1", seeds="0") == 0
-    assert not starts(place)[-1].endswith("start 0")
-
-
 def test_a_launcher_may_add_cards(place, monkeypatch):
     monkeypatch.setenv("FAKE_CARDS", "8")
     assert go(shots="1", seeds="0") == 0
     result = json.loads((run_folder(place) / "sweep_result.json").read_text())
     assert (result["iterations"], result["images"]) == (2, 64)
-
-
-def test_a_run_that_fails(place, monkeypatch):
-    monkeypatch.setenv("FAKE_FAIL", "1")
-    with pytest.raises(InputError, match=r"(?s)1-shot, set 0, seed 0 failed; .*this shot fails"):
-        go()
-    assert len(starts(place)) == 1
-    assert go("--keep_going") == 1
-    ended = [line for line in events(place) if line.endswith(" end")]
-    assert ended == ["2/0/0 end", "2/1/1 end"]
-    assert "2 of 4 runs" in (place / "out dir" / ROOT / "table.md").read_text()
-
-
-def test_a_run_of_another_process_is_left_alone(place):
-    with sweep_runs.locked(run_folder(place)) as lock:
-        assert lock is not None
-        assert go(seeds="0") == 1
-    assert starts(place) == ["2/0/0 start 0"]
-    assert go(seeds="0") == 0
-    assert starts(place) == ["2/0/0 start 0", "1/0/0 start 0"]
 
 
 def test_other_settings_are_refused(place):
@@ -342,28 +152,6 @@ def test_a_folder_of_others_is_refused(place):
     with pytest.raises(InputError, match=r"holds thesis\.txt, which is not of a sweep"):
         go()
     assert starts(place) == []
-
-
-@pytest.mark.parametrize("text", ['{"format": ', "[]", '{"format": "defrcn-sweep"}'])
-def test_a_damaged_result_is_named(place, text):
-    assert go(shots="1", seeds="0") == 0
-    path = run_folder(place) / "sweep_result.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"sweep_result\.json"):
-        go(shots="1", seeds="0")
-    path.unlink()
-    assert go(shots="1", seeds="0") == 0  # its checkpoint is there: evaluated again
-    assert starts(place) == ["1/0/0 start 0", "1/0/0 start 2"]
-
-
-def test_a_damaged_checkpoint_does_not_count(place, monkeypatch):
-    assert go(shots="1", seeds="0") == 0
-    folder = run_folder(place)
-    (folder / "sweep_result.json").unlink()
-    weights = folder / "ckpt_0" / "defrcn-2.ckpt"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert go(shots="1", seeds="0") == 0
-    assert starts(place) == ["1/0/0 start 0"] * 2
 
 
 def test_confirm(place, monkeypatch, capsys):
@@ -461,77 +249,6 @@ def test_keys_without_effect_exist():
     assert set(sweep_plan.WITHOUT_EFFECT) <= set(known(to_plain(Config())))
 
 
-SURGEON = """
-import os, sys
-flags = dict(w[2:].split("=", 1) for w in sys.argv[1:])
-open(os.environ["FAKE_LOG"], "a").write(f"surgery {flags['method']} {flags['dataset']}\\n")
-ends = {"remove": "remove", "randinit": "surgery"}
-name = f"{flags['tar-name']}_{ends[flags['method']]}.ckpt"
-if "FAKE_SURGEON_FAILS" in os.environ:
-    sys.exit("error: no such surgery")
-open(os.path.join(flags["save-dir"], name), "w").write("reset")
-"""
-
-
-@pytest.fixture
-def surgeon(place, monkeypatch):
-    """A stand-in for `src.model_surgery`."""
-    script = place / "surgeon.py"
-    script.write_text(SURGEON)
-    monkeypatch.setattr(sweep_surgery, "COMMAND", (sys.executable, str(script)))
-    return place
-
-
-def test_surgery_is_done_once(surgeon):
-    flags = ("--base_checkpoint=start.ckpt", "--setting=gfsod")
-    assert go(*flags, shots="1", seeds="0") == 0
-    assert go(*flags, shots="1", seeds="0-1") == 0
-    done = [line for line in events(surgeon) if line.startswith("surgery")]
-    assert done == ["surgery randinit toy.yaml"]
-    target = surgeon / "out dir" / "surgery" / "model_reset_surgery.ckpt"
-    result = json.loads((run_folder(surgeon) / "sweep_result.json").read_text())
-    assert result["settings"]["sha256"]["model_pretrained_path"] == sweep._checksum(str(target))
-    target.write_text("damaged")
-    sweep._checksum.cache_clear()
-    assert go(*flags, shots="1", seeds="0") == 0
-    assert target.read_text() == "reset"
-    (surgeon / "start.ckpt").write_bytes(b"another base")
-    with pytest.raises(InputError, match="made of another base checkpoint"):
-        go(*flags, shots="1", seeds="0")
-
-
-def test_surgery_that_fails(surgeon, monkeypatch):
-    monkeypatch.setenv("FAKE_SURGEON_FAILS", "1")
-    with pytest.raises(InputError, match=r"(?s)surgery of start\.ckpt failed .*no such surgery"):
-        go("--base_checkpoint=start.ckpt", shots="1", seeds="0")
-    assert starts(surgeon) == []
-
-
-def test_a_reset_file_of_others_is_not_replaced(surgeon):
-    target = surgeon / "out dir" / "surgery" / "model_reset_remove.ckpt"
-    target.parent.mkdir(parents=True)
-    target.write_text("mine")
-    with pytest.raises(InputError, match="was not made by a sweep"):
-        go("--base_checkpoint=start.ckpt", shots="1", seeds="0")
-    assert target.read_text() == "mine"
-
-
-def test_the_base_may_be_a_folder(surgeon):
-    save_checkpoint(
-        surgeon / "base" / "ckpt_0", 7, {"w": _one()}, {"seed": _one()}, {"class_names": ["a"]}
-    )
-    assert go("--base_checkpoint=base", shots="1", seeds="0") == 0
-    (surgeon / "nothing").mkdir()
-    with pytest.raises(InputError, match="there is no checkpoint in nothing"):
-        go("--base_checkpoint=nothing", shots="1", seeds="0")
-
-
-def _one():
-    import numpy as np
-
-    return np.ones(1, np.float32)
-
-
 def test_official_configurations_are_the_defaults():
     for dataset, split in (("coco", 0), ("voc", 3)):
         options, _ = sweep.parse(
@@ -547,16 +264,3 @@ def test_official_configurations_are_the_defaults():
         assert options.config_path == [str(PROJECT / "configs" / dataset / name)]
         assert options.training_seeds == tuple(range(10))
         assert options.shots == ((1, 2, 3, 5, 10, 30) if dataset == "coco" else (1, 2, 3, 5, 10))
-
-
-def test_nothing_of_a_childs_group_is_left(place, monkeypatch):
-    """A command that starts others: SIGTERM reaches them all, nothing stays."""
-    script = f"sh -c '{FAKE.replace(chr(39), '')} \"$@\"; exit 9' sh"
-    monkeypatch.setenv("FAKE_STEPS", "100")
-    monkeypatch.setenv("FAKE_DELAY", "0.2")
-    process = spawn(f"--train_command={script}", shots="1", seeds="0")
-    wait_for(place, "1/0/0 step 1")
-    process.terminate()
-    process.communicate(timeout=20)
-    assert process.returncode == 143
-    assert gone(child_pid(place))
