@@ -35,8 +35,8 @@ class ProfileWindow:
 
         if not hasattr(profiler, "profile"):
             raise InputError(
-                "enable_profiling: this MindSpore has no mindspore.profiler.profile; use 2.6.0 or "
-                "newer, or leave enable_profiling false"
+                "enable_profiling: this MindSpore has no mindspore.profiler.profile; use 2.8.0, or "
+                "leave enable_profiling false"
             )
         self._profiler: Any = profiler
         self.folder = Path(folder)
