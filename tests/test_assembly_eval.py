@@ -160,7 +160,9 @@ def test_sets_of_other_classes_are_refused(tmp_path, config_file, monkeypatch):
     """Before anything is built, so that no training starts that could not be evaluated."""
     coco_tree(tmp_path)
     built = []
-    monkeypatch.setattr(assembly_eval.assembly, "build_mindrecord", lambda *_, **__: built.append(1))
+    monkeypatch.setattr(
+        assembly_eval.assembly, "build_mindrecord", lambda *_, **__: built.append(1)
+    )
     monkeypatch.setattr(assembly_eval, "EvalLoader", lambda *_, **__: SimpleNamespace())
     config = load_config(config_file)
     with pytest.raises(InputError, match=r"data\.test: toy_test_all has 3 classes .* has 2 "):
