@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -180,14 +181,14 @@ def check_arithmetic(folder, values):
 def test_unit_tests_with_address_checks(checked):
     done = call(checked / "defrcn_tests", "--gtest_brief=1")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "[  PASSED  ] 69 tests." in done.stdout
+    assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
 
 
 def test_unit_tests_with_thread_checks(tools):
     folder = built("thread", "--tests", "--no-program", "--sanitize=thread")
     done = call(folder / "defrcn_tests", "--gtest_brief=1", TSAN_OPTIONS="halt_on_error=1")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "[  PASSED  ] 69 tests." in done.stdout
+    assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
 
 
 @pytest.mark.parametrize("instances", [1, 3])
