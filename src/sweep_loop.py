@@ -172,6 +172,8 @@ class Runner:
         output = run.folder / sweep_runs.OUTPUT
         command = self._command(run, state)
         logger.info("%s (%s): %d iterations, output in %s", run.name, state, run.iterations, output)
+        with output.open("a", encoding="utf-8") as handle:  # what is above is of an earlier attempt
+            handle.write(f"{time.strftime('%H:%M:%S')} INFO {run.name} ({state})\n")
         started = time.monotonic()
         code = self.children.run(
             command,

@@ -41,6 +41,8 @@ def test_killed_outright_and_resumed(place, monkeypatch):
     assert found[2] in ("2/0/0 start 1", "2/0/0 start 2")
     assert found[3:] == ["1/1/1 start 0", "2/1/1 start 0"]
     assert "4 of 4 runs" in (place / "out dir" / ROOT / "table.md").read_text()
+    output = (run_folder(place, "2shot_seed0") / "output.txt").read_text()
+    assert output.index("seed 0 (new)") < output.index("seed 0 (resume)")
 
 
 def test_killed_before_a_checkpoint_starts_anew(place, monkeypatch):
