@@ -307,7 +307,7 @@ def build_mindrecord(
             info = whole_folder(folder, key)
             logger.info("%s: %d images, built before from the same inputs", folder, info.num_rows)
             return info
-        except (ValueError, KeyError, TypeError) as reason:
+        except (ValueError, LookupError, TypeError, OverflowError) as reason:
             logger.info("%s: building, because %s", folder, reason)
         _check_replaceable(folder)
         _remove_leftovers(folder)

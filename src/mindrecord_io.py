@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ ROW_MARGIN = 1 << 20  # room for boxes and texts beside the image
 MAX_IMAGE_BYTES = MAX_PAGE_BYTES - ROW_MARGIN
 FULL_CHECK_BYTES = 2 << 30  # larger folders are checked by size and index, rows when read
 BLOCK_ROWS = 4096
+_DATA_FILE = re.compile(r"data-\d{4,}\.mindrecord(\.db)?")
 
 # One row. MindRecord returns an array of no rows as something else, so there is always one box
 # and `num_boxes` says how many of them count; texts are never empty for the same reason.
@@ -196,7 +198,21 @@ def _meta(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{META_NAME} cannot be read: {error}") from error
     if not isinstance(meta, dict) or meta.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"{META_NAME} is of another version of this program")
+    _check_meta(meta)
     return meta
+
+
+def _check_meta(meta: dict[str, Any]) -> None:
+    """ValueError if `meta.json` was changed into something that this module does not write."""
+    files, rows = meta.get("files"), meta.get("num_rows")
+    if not isinstance(files, dict) or not all(_DATA_FILE.fullmatch(name) for name in files):
+        raise ValueError(f"{META_NAME} names other files than there can be")
+    entries = [(entry["bytes"], entry["sha256"]) for entry in files.values()]
+    if not all(isinstance(size, int) and isinstance(digest, str) for size, digest in entries):
+        raise ValueError(f"{META_NAME} lacks sizes or checksums of its files")
+    sizes = np.array(meta["sizes"], dtype=np.int32)
+    if not isinstance(rows, int) or sizes.shape != (rows, 2) or len(meta["num_boxes"]) != rows:
+        raise ValueError(f"{META_NAME} does not have a size and a number of boxes for each image")
 
 
 def _check_files(folder: Path, meta: dict[str, Any], full: bool) -> None:
@@ -251,7 +267,7 @@ def open_mindrecord(folder: str | os.PathLike[str]) -> MindRecordInfo:
     """
     try:
         return whole_folder(Path(folder), full=False)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise InputError(
             f"{folder} is not a whole MindRecord folder: {error}; remove it and build it again"
         ) from error

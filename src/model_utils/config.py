@@ -74,6 +74,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             problems.append(f"{flag}: {problem}")
     try:
         config = Config.model_validate(_tuples(tree))
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start : error.end])
+        problems.append(f"{path}: a text holds {half}, which is half a character; correct it")
     except ValidationError as error:
         problems += _validation_problems(error, sources, str(path))
     if problems:
