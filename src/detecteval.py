@@ -2,8 +2,8 @@
 
 No model and no MindSpore here: everything takes plain values, so that a result file of any origin
 is judged the same. Rows and ground truth are those of `src.detection_rows`, figures and tables
-those of `src.evaluation`; curves, thresholds and pictures are made by `src.analysis` and
-`src.report_page`.
+those of `src.evaluation`; curves, thresholds and sorted pictures are made by `src.analysis` and
+`src.report_page`: `test.report` of eval.py, or `python -m src.report` from stored detections.
 """
 
 from __future__ import annotations
