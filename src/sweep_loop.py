@@ -235,6 +235,7 @@ class Runner:
         plot(root / "plot.png", runs, self.sweep)
         write_text(root / "table.md", markdown(runs, self.sweep, len(self.runs), "plot.png"))
         if not quiet:
-            sys.stdout.write(f"\n{main_table(runs, self.sweep)}\n\n")
+            sys.stdout.write(f"\n{self.sweep.title}: {self.sweep.about}\n\n")
+            sys.stdout.write(f"{main_table(runs, self.sweep)}\n\n")
             sys.stdout.write(f"classes, all figures, plot: {root / 'table.md'}\n")
             sys.stdout.flush()

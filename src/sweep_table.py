@@ -111,6 +111,12 @@ class Sweep:
         return f"{name}, {self.setting}, {self.protocol}-like"
 
     @property
+    def about(self) -> str:
+        """What the figures are."""
+        place = self.test_set or "the test set"
+        return f"{self.metric} in percent on {place}. {self.protocol_note}".rstrip()
+
+    @property
     def comparable(self) -> bool:
         """Whether the paper has figures of this metric."""
         return METRICS.get(self.dataset) == self.metric
@@ -283,8 +289,7 @@ def markdown(runs: Sequence[RunFigures], sweep: Sweep, planned: int, plot: str =
     group = "novel class" if sweep.novel_classes else "class"
     parts = [
         f"# Sweep: {sweep.title}",
-        f"{len(runs)} of {planned} runs finished. {sweep.metric} in percent on "
-        f"{sweep.test_set or 'the test set'}. {sweep.protocol_note}".rstrip(),
+        f"{len(runs)} of {planned} runs finished. {sweep.about}",
         f"{_protocol_text(sweep)}",
         "95 % intervals of the mean over n runs, as half widths: t is t(0.975, n-1) s / sqrt(n) "
         "with s the sample standard deviation (divided by n-1); z is 1.96 sigma / sqrt(n), as the "

@@ -23,6 +23,7 @@ def test_shots_times_seeds(place, capsys):
     root = place / "out dir" / ROOT
     # 1-shot gives 10 and 11: mean 10.5, s 0.7071, t 12.706 * 0.5
     assert "| 10.50 |" in out and "± 6.35" in out
+    assert "fsod, tfa-like: nAP in percent on toy_test_all. COCO box AP; without PCB" in out
     table = (root / "table.md").read_text()
     assert (
         "4 of 4 runs" in table
