@@ -30,7 +30,7 @@ from src.ckpt_reader import read_ckpt
 from src.ckpt_writer import write_ckpt
 from src.model_utils.errors import InputError
 from src.parameter_rules import refuse_older_port
-from src.util import atomic_path, sha256_file, write_json
+from src.util import atomic_path, sha256_file, write_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -137,15 +137,20 @@ def save_checkpoint(
 
     Returns:
         The path of the weights (`.ckpt`).
+
+    Raises:
+        InputError: the disk is full, read-only or closed to this user; checkpoints of other steps
+            stay as they were.
     """
     # As JSON will give it back, and before anything on disk is touched.
     plain_info = json.loads(json.dumps(dict(info), allow_nan=False))
     class_names = [str(name) for name in plain_info.pop("class_names")]
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
     weights, state_file, manifest = _paths(place, step)
-    # A repeated step must never be vouched for by the manifest of the files it replaces.
-    manifest.unlink(missing_ok=True)
+    with writing(weights):
+        place.mkdir(parents=True, exist_ok=True)
+        # A repeated step must never be vouched for by the manifest of the files it replaces.
+        manifest.unlink(missing_ok=True)
     write_weights(weights, params)
     _write_arrays(state_file, state)
     content: dict[str, Any] = {

@@ -7,6 +7,7 @@ checksums of the files, and every row carries a checksum that is tested when it 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -122,6 +123,23 @@ def _raw(index: int, row: Row) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _mindrecord_writes(folder: Path) -> Iterator[None]:
+    """Turn what MindRecord's writer raises into one sentence.
+
+    It stops when less than 10 MB are free, and at every error of the system.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if line.startswith("[ERROR]")]
+        said = lines[-1][len("[ERROR]") :].strip() if lines else str(error).strip()
+        raise InputError(
+            f"{folder}: MindRecord cannot be written ({said:.200}); make room there or name "
+            "another folder"
+        ) from error
+
+
 class FolderWriter:
     """Writes rows into the data files of one folder, a new file every `SHARD_BYTES`.
 
@@ -142,7 +160,15 @@ class FolderWriter:
         self._files: list[Path] = []
 
     def write(self, row: Row) -> None:
-        """Append a row."""
+        """Append a row.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with _mindrecord_writes(self.folder):
+            self._write(row)
+
+    def _write(self, row: Row) -> None:
         from mindspore.mindrecord import FileWriter
 
         if self._writer is None:
@@ -166,8 +192,13 @@ class FolderWriter:
             self._writer = None
 
     def finish(self, key: str, class_names: Iterable[str], report: dict[str, Any]) -> None:
-        """Close the files, flush them to disk, and write `meta.json`."""
-        self._commit()
+        """Close the files, flush them to disk, and write `meta.json`.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with _mindrecord_writes(self.folder):
+            self._commit()
         paths = [Path(f"{path}{end}") for path in self._files for end in ("", ".db")]
         files = {}
         for path in paths:

@@ -149,6 +149,9 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
             return
         self.setLevel(logging.CRITICAL + 1)
+        stream, self.stream = self.stream, None  # type: ignore[assignment]
+        with contextlib.suppress(OSError):
+            stream.close()  # what it still holds has no place either
         sys.stderr.write(f"warning: {self.baseFilename} is not continued: {error.strerror}\n")
 
 
