@@ -49,6 +49,7 @@ _FAILED = "There's worker exits with exception"
 _NAMED = "Worker process "
 _SEARCHED_LINES = 20
 _SHOWN_LINES = 4
+_NO_WORKER = 1_000_000
 _NO_FAILURE = {0, *(128 + number for number in ENDING)}
 
 
@@ -169,6 +170,9 @@ def msrun_command(options: argparse.Namespace, port: int, log_dir: Path) -> Comm
         "cluster_time_out": options.cluster_time_out,
         "log_dir": log_dir,
         "join": True,
+        # Of a worker that there is not: the launcher itself shows a log, and msrun's helpers for
+        # that would outlive it.
+        "tail_worker_log": _NO_WORKER,
         **({} if options.node_rank is None else {"node_rank": options.node_rank}),
     }
     words = [sys.executable, "-m", "mindspore.parallel.cluster.run"]

@@ -151,7 +151,7 @@ def look(net, group):
         build_eval_step(net, exact=False),
         mine,
         (11, 12, 13),
-        score_threshold=0.001,
+        score_threshold=0.0001,
         nms_threshold=0.5,
         max_detections=20,
     )
