@@ -33,6 +33,7 @@ from src.defrcn.few_shot import file_name
 from src.defrcn.meta_coco import load_records, read_classes, read_json
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
+from src.sweep_plan import numbers
 from src.transforms import clip_boxes, non_empty, to_xyxy
 from src.util import run_main, set_up_logging, write_text
 
@@ -270,7 +271,13 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--dataset", default="", help="which of data.custom, if there are several")
     parser.add_argument("--annotations", default="", help="COCO JSON file, instead of the YAML")
     parser.add_argument("--output", default="", help="folder; default: the data set's few_shot")
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 2, 3, 5, 10], metavar="K")
+    parser.add_argument(
+        "--shots",
+        nargs="+",
+        default=["1,2,3,5,10"],
+        metavar="K",
+        help="such as 1 2 5, 1,2,5 or 1-5",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many sets (1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="number of the first (0)")
     options, rest = parser.parse_known_args(argv)
@@ -278,7 +285,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
         raise InputError("give either --config_path or --annotations")
     if rest and options.annotations:
         raise InputError(f"{rest[0]!r} is not a flag of this program")
-    options.shots = sorted(set(options.shots))
+    options.shots = sorted(numbers(",".join(options.shots), "--shots"))
     if not 1 <= options.shots[0] <= options.shots[-1] <= MAX_SHOTS:
         raise InputError(f"--shots: {options.shots} are not within 1 to {MAX_SHOTS}")
     if options.seeds < 1 or options.seed < 0:

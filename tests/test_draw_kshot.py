@@ -198,7 +198,7 @@ data:
 def test_by_configuration_and_back_through_the_loader(tmp_path, capsys):
     write(tmp_path, content(PLENTY))
     (tmp_path / "c.yaml").write_text(CONFIG.format(root=tmp_path))
-    flags = [f"--config_path={tmp_path / 'c.yaml'}", "--shots", "2", "5", "--seeds=2"]
+    flags = [f"--config_path={tmp_path / 'c.yaml'}", "--shots", "2,5", "--seeds=2"]
     assert draw_kshot.main(flags) == 0
     assert "data.custom.mine.few_shot" in capsys.readouterr().out
     source = CustomSource("train.json", "images")
