@@ -7,6 +7,7 @@ from mindspore import Tensor
 
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.box_ops import batched_nms_numpy, decode_boxes, nms_numpy
+from src.defrcn.portable import FixedPointNMS, TopFirst
 from src.defrcn.proposal_generator import ProposalGenerator
 from tests.golden import golden, network
 
@@ -52,9 +53,11 @@ def test_decoded_anchors(data, anchors):
     assert (np.abs(decoded - expected) <= 2e-5 * (1 + np.abs(expected))).all()
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("kind", ["eager", "compiled", "exported"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_proposals(data, anchors, setting, compiled):
+def test_proposals(data, anchors, setting, kind):
+    if kind == "exported" and setting == "train":
+        pytest.skip("an exported network does not train")
     rpn = network.config("base").model.rpn
     if setting != "small":
         own = getattr(rpn, f"pre_nms_topk_{setting}"), getattr(rpn, f"post_nms_topk_{setting}")
@@ -68,19 +71,23 @@ def test_proposals(data, anchors, setting, compiled):
         box_weights=rpn.bbox_reg_weights,
     )
 
-    def propose(logits, deltas, anchors, valid, size):
-        return generator(logits, deltas, anchors, valid, size)
+    if kind == "exported":
+        generator.best_first, generator.suppress = TopFirst(), FixedPointNMS(rpn.nms_threshold)
 
-    propose = ms.jit(propose, fullgraph=True) if compiled else propose
+    def propose(logits, deltas, anchors, valid, size):
+        return generator.checked(logits, deltas, anchors, valid, size)
+
+    propose = propose if kind == "eager" else ms.jit(propose, fullgraph=True)
     everywhere = Tensor(np.ones(anchors.shape[0], bool))
     for i, size in enumerate(data["rpn.image_sizes"]):
-        boxes, logits, valid = propose(
+        boxes, logits, valid, undecided = propose(
             Tensor(data["rpn.logits"][i]),
             Tensor(data["rpn.deltas"][i]),
             anchors,
             everywhere,
             Tensor(size.astype(np.float32)),
         )
+        assert undecided.asnumpy().tolist() == [0.0]
         valid = valid.asnumpy()
         expected = data[f"rpn.{setting}{i}_boxes"]
         assert valid.shape == (after,)
