@@ -37,10 +37,12 @@ def hold_interrupts() -> None:
     At every run of a graph MindSpore (2.7 to 2.10) installs a handler of its own for SIGINT, which
     sends SIGTERM to the process, so that the exit code and a second Ctrl-C are lost. Here SIGINT
     is blocked in all threads (those that are started later inherit it) but one that waits for it
-    and wakes the main thread.
+    and wakes the main thread; or does not, where SIGINT was ignored (nohup, jobs in the background
+    of a script), which MindSpore's handler would undo.
     """
-    if not hasattr(signal, "pthread_sigmask") or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if not hasattr(signal, "pthread_sigmask"):
         return
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     main = threading.main_thread().ident
     assert main is not None
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -48,8 +50,9 @@ def hold_interrupts() -> None:
     def wait() -> None:
         while True:
             signal.sigwait({signal.SIGINT})
-            _is_interrupt.set()
-            signal.pthread_kill(main, signal.SIGTERM)
+            if not ignored:
+                _is_interrupt.set()
+                signal.pthread_kill(main, signal.SIGTERM)
 
     threading.Thread(target=wait, name="interrupts", daemon=True).start()
 
