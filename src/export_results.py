@@ -147,11 +147,15 @@ def _check_stems(folder: Path, done: Mapping[str, Any], manifest: Manifest) -> N
         raise InputError(f"{folder / DONE} does not list the pictures (stems); {_AGAIN}")
     missing = sorted(known - set(map(str, stems)))
     other = sorted(set(map(str, stems)) - known)
-    if missing or other or not known:
-        what = f"lack {len(missing)} pictures ({_first(missing)})" if missing else "are of others"
+    if missing:
         raise InputError(
-            f"{folder}: the results {what} of {len(known)} in {manifest.path}; {_AGAIN} on that "
-            "folder"
+            f"{folder}: the results lack {len(missing)} of {len(known)} pictures "
+            f"({_first(missing)}) of {manifest.path}; {_AGAIN} on that folder"
+        )
+    if other or not known:
+        raise InputError(
+            f"{folder}: the results are of other pictures than {manifest.path} lists "
+            f"({_first(other)}); {_AGAIN} on that folder"
         )
 
 

@@ -119,7 +119,8 @@ OLDER_PORT_FLAGS = (
     "device_target device_id device_num rank_id run_distribute seed datasets_root coco_root "
     "train_mindrecord_dir test_mindrecord_dir backbone_pretrained_path model_pretrained_path "
     "pcb_modelpath save_checkpoint_path eval_checkpoint_path export_ckpt_file export_file_name "
-    "export_file_format mindir_version img_height img_width restore_bbox input_path result_path enable_modelarts data_url train_url "
+    "export_file_format mindir_version img_height img_width restore_bbox input_path result_path "
+    "enable_modelarts data_url train_url "
     "checkpoint_url enable_profiling"
 ).split()
 
