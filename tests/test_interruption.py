@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from src import mindrecord_build
+from src.interruption import Interrupted, StopRequests
+from tests.data_helpers import picture_records
+
 PROGRAM = """
 from src.interruption import hold_interrupts
 {hold}
@@ -58,3 +62,40 @@ def test_ctrl_c(tmp_path, hold, disposition, code, said):
     _, error = process.communicate(timeout=120)
     assert process.returncode == code, error
     assert said in error and "Traceback" not in error
+
+
+def test_a_signal_while_mindrecord_is_written(tmp_path, monkeypatch):
+    """Ends at once and leaves nothing but what was there."""
+    records = picture_records(tmp_path / "i", [(20, 30)] * 40)
+    real = mindrecord_build._read_image
+
+    def read(record, limit):
+        if record is records[20]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(record, limit)
+
+    monkeypatch.setattr(mindrecord_build, "_read_image", read)
+    options = {"class_names": ("a", "b", "c"), "training": True, "show_progress": False}
+    with StopRequests(), pytest.raises(Interrupted) as event:
+        mindrecord_build.build_mindrecord(records, tmp_path / "m", **options)
+    assert event.value.code == 143
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".m.lock", "i"]
+    monkeypatch.undo()
+    info = mindrecord_build.build_mindrecord(records, tmp_path / "m", **options)
+    assert info.num_rows == 40
+
+
+def test_deferred_immediate_and_after():
+    with StopRequests() as stop:
+        with stop.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.received == signal.SIGTERM
+            with pytest.raises(Interrupted), stop.immediate():
+                raise AssertionError("went on")
+        with pytest.raises(Interrupted):
+            stop.check()
+    with StopRequests() as stop:
+        stop.check()
+        with stop.deferred(), pytest.raises(Interrupted), stop.immediate():
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("went on")
