@@ -24,6 +24,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import socket
@@ -46,7 +47,7 @@ DEFAULT_PORT = 8118  # msrun's own
 ENGINES = ("msrun", "mpirun", "ranktable")
 # What msrun says once a worker has failed; the scheduler then waits half a minute for it.
 _FAILED = "There's worker exits with exception"
-_NAMED = "Worker process "
+_WORKER_ENDED = re.compile(r"Worker process \d+ exit with exception. Error code: (-?\d+)")
 _SEARCHED_LINES = 20
 _SHOWN_LINES = 4
 _NO_WORKER = 1_000_000
@@ -278,12 +279,21 @@ def tell_failures(log_dir: Path, shown: Path, code: int) -> None:
     """Say that processes failed, and the last lines of the logs that were not shown."""
     sys.stderr.write(f"error: the processes ended with exit status {code}; logs: {log_dir}\n")
     for line in last_lines(log_dir / "output.txt", _SEARCHED_LINES):
-        if _NAMED in line and "Error code" in line:
-            sys.stderr.write(f"  msrun: {line[line.index(_NAMED) :]}\n")
+        if found := _WORKER_ENDED.search(line):
+            sys.stderr.write(f"  msrun: {found[0]}\n")
     for path in sorted(log_dir.glob("worker_*.log")):
         if path != shown:
             for line in last_lines(path, _SHOWN_LINES):
                 sys.stderr.write(f"  {path.name}: {line}\n")
+
+
+def worker_code(output: Path) -> int:
+    """The exit status of the worker that failed, which msrun only writes down; otherwise 1."""
+    for line in last_lines(output, _SEARCHED_LINES):
+        if found := _WORKER_ENDED.search(line):
+            number = int(found[1])
+            return 128 - number if number < 0 else number
+    return 1
 
 
 def run_single(options: argparse.Namespace) -> int:
@@ -308,6 +318,7 @@ def run_msrun(options: argparse.Namespace) -> int:
             _workers, grace_seconds=options.grace, on_poll=_FailureWatch(output)
         )
         code = supervisor.run([msrun_command(options, port, place / "logs")], [shown])
+        code = worker_code(output) if code == 1 else code
     if code not in _NO_FAILURE:
         tell_failures(options.log_dir, shown, code)
         if not shown.exists():

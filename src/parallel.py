@@ -7,7 +7,9 @@ the processes; a `Group` of one does all of this without a word to anybody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.model_utils.errors import InputError
 
 _CHUNK_BYTES = 1 << 24
+_EXCHANGES = re.compile("AllReduce|AllGather|Broadcast|collective", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,25 @@ class Group:
         """
         if self.size == 1:
             return row[None]
-        return np.asarray(ops.AllGather()(Tensor(np.ascontiguousarray(row[None]))).asnumpy())
+        with self.speaking():
+            return np.asarray(ops.AllGather()(Tensor(np.ascontiguousarray(row[None]))).asnumpy())
+
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turn the failure of an exchange inside the block into a sentence.
+
+        Raises:
+            InputError: another process has ended, or cannot be reached.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not _EXCHANGES.search(str(error)):
+                raise
+            raise InputError(
+                f"process {self.rank} of {self.size} has lost another one, which ended or cannot "
+                "be reached; that one's log says why. Go on with --resume=true"
+            ) from error
 
     def gather_bytes(self, content: bytes) -> list[bytes]:
         """Everybody's bytes, by rank; of any length, also none."""

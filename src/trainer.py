@@ -208,7 +208,7 @@ class Trainer:
                 the disk is full.
             Interrupted: a signal came; the step under way was finished and saved.
         """
-        with self.stop.deferred():
+        with self.stop.deferred(), self.group.speaking():
             self.group.broadcast([*self.net.get_parameters(), *self.optimizer.state])
             self._run(batches, watch or Watch())
             # Nobody ends, whatever the reason, before the last checkpoint is written.

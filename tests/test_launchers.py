@@ -395,6 +395,18 @@ def test_rank_table_processes_end_together(tmp_path, monkeypatch, capfd):
     assert "worker_1.log: this one fails" in err
 
 
+def test_the_status_is_that_of_the_worker_that_failed(tmp_path):
+    output = tmp_path / "output.txt"
+    assert launch.worker_code(output) == 1
+    for number, code in ((7, 7), (143, 143), (-9, 137)):
+        output.write_text(
+            "Start worker process with rank id:0\n"
+            f"[ERROR] ME(1,python): Worker process 32 exit with exception. Error code: {number}.\n"
+            "[WARNING] There's worker exits with exception, kill all other workers.\n"
+        )
+        assert launch.worker_code(output) == code
+
+
 def test_mpirun(monkeypatch):
     monkeypatch.setenv("MPIRUN_ARGS", "--hostfile 'my hosts'")
     found = options("--worker_num", "2", "--engine", "mpirun", "--device_target", "GPU")

@@ -14,6 +14,7 @@ import pytest
 from src.checkpoint import find_latest
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.launch_process import descendants
+from src.model_utils.errors import InputError
 from src.parallel import ALONE, Group
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,16 +159,27 @@ def test_a_group_of_one_talks_to_itself():
     ALONE.check_same(3, "anything")
 
 
+def test_a_failed_exchange_is_a_sentence():
+    text = "Launch kernel failed, name:Default/AllGather-op0"
+    with pytest.raises(InputError, match="process 1 of 2 has lost another one"):
+        with Group(1, 2).speaking():
+            raise RuntimeError(text)
+    for group, other in ((ALONE, text), (Group(1, 2), "out of memory")):
+        with pytest.raises(RuntimeError, match=other[:5]):
+            with group.speaking():
+                raise RuntimeError(other)
+
+
 def test_a_dead_process_ends_the_others(tmp_path):
     process = launch("die", tmp_path, 2)
     wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, process)
     started = time.monotonic()
     pids = [int(path.read_text()) for path in tmp_path.glob("pid*")]
     code, text = finish(process)
-    assert code == 1
+    assert code == 9
     assert time.monotonic() - started < 60
     assert gone(pids)
-    assert "the processes ended with exit status 1" in text
+    assert "the processes ended with exit status 9" in text
     assert "Error code: 9" in text
     assert "this process dies" in text
 
