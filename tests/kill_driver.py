@@ -107,12 +107,13 @@ class Driver:
         if not path.exists():
             make_demo_data(self.folder / "shapes", seed=0, num_train=6, num_test=3)
             settings = configuration(self.folder)
-            settings["solver"]["max_iter"] = STEPS
+            settings["solver"].update(max_iter=STEPS, warmup_iters=3, steps=[8])
+            settings["input"]["min_size_train"] = [64, 96]
             settings["checkpoint"] = {"period": 1, "keep_last": 3}
             path.write_text(yaml.safe_dump(settings))
         return path
 
-    def _train_command(self, run: str, *flags: str):
+    def train_command(self, run: str, *flags: str):
         return [
             sys.executable,
             PROJECT / "train.py",
@@ -122,22 +123,22 @@ class Driver:
             *flags,
         ]
 
-    def _reference(self) -> Path:
+    def reference(self) -> Path:
         """A training that nobody kills, with the checkpoint of every step."""
         place = self.folder / "reference" / "ckpt_0"
         if not place.exists():
-            command = self._train_command("reference", "--checkpoint.keep_last=1000")
+            command = self.train_command("reference", "--checkpoint.keep_last=1000")
             Child(command, self.folder / "reference.txt", self.folder).end()
         return place
 
     def _train(self, moments: int) -> None:
-        reference = self._reference()
+        reference = self.reference()
         place = self.folder / "victim" / "ckpt_0"
         done = 0
         # never the last step: there has to be something left to kill
         for number in range(moments):
             resume = ("--resume=true",) if number else ()
-            command = self._train_command("victim", *resume)
+            command = self.train_command("victim", *resume)
             child = Child(command, self.folder / "victim.txt", self.folder)
             last = STEPS - moments + number
             target = self.random.randint(min(done, last), last)
@@ -152,15 +153,15 @@ class Driver:
             self.report(f"train {number}: killed {delay:.2f} s after step {target}, kept {step}")
             assert killed and step >= done, (killed, step, done)
             if found:
-                _same_checkpoint(reference / f"defrcn-{step}.json", place / f"defrcn-{step}.json")
+                same_checkpoint(reference / f"defrcn-{step}.json", place / f"defrcn-{step}.json")
             done = step
         Child(
-            self._train_command("victim", "--resume=true"),
+            self.train_command("victim", "--resume=true"),
             self.folder / "victim.txt",
             self.folder,
         ).end()
         name = f"defrcn-{STEPS}.json"
-        _same_checkpoint(reference / name, place / name)
+        same_checkpoint(reference / name, place / name)
         assert not list(place.glob(".*")), "left-overs of interrupted saves"
 
     def _mindrecord(self, moments: int) -> None:
@@ -192,7 +193,7 @@ class Driver:
         assert sorted(p.name for p in place.parent.iterdir()) == [".m.lock", "m"]
 
     def _eval(self, moments: int) -> None:
-        checkpoint = self._reference().parent
+        checkpoint = self.reference().parent
         output = self.folder / "eval.txt"
 
         def command(name):
@@ -275,7 +276,7 @@ def _without_seconds(text: str) -> list[list[str]]:
     return [[cell for index, cell in enumerate(row) if index not in drop] for row in rows]
 
 
-def _same_checkpoint(expected: Path, actual: Path) -> None:
+def same_checkpoint(expected: Path, actual: Path) -> None:
     """Weights and state are equal bit for bit, wall time apart."""
     one, other = load_training_checkpoint(expected), load_training_checkpoint(actual)
     for kind in ("params", "state"):
