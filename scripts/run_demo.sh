@@ -2,8 +2,8 @@
 # Trains a small detector on generated pictures, from nothing, on a CPU: base classes first, then
 # three novel classes of five objects each, with and without the calibration block.
 #   bash scripts/run_demo.sh [OUTPUT_DIR]     (default: demo_output in the project)
-# Makes or reuses .venv, draws the pictures, trains, evaluates, prints the results and where the
-# pictures are. Every figure printed is in OUTPUT_DIR/summary.json. May be run again: pictures
+# Makes or reuses .venv, draws the pictures, trains, evaluates, also by the C++ program where a
+# compiler is, prints the results and where the pictures are. Every figure printed is in OUTPUT_DIR/summary.json. May be run again: pictures
 # are kept, training starts anew. DEFRCN_DEMO_ARGS holds more flags for both trainings and their
 # evaluations, such as "--seed=1"; DEFRCN_DEMO_ENCODER_STEPS those of the calibration's encoder.
 set -euo pipefail
@@ -14,10 +14,11 @@ BASE=configs/demo/shapes_base.yaml
 NOVEL=configs/demo/shapes_fsod_5shot.yaml
 DEMO_MB=1000 # pictures, checkpoints and results
 DEMO_MARKER=.made-by-run-demo
+SHAPE=208 # pixels, one input shape for the exported detector: the longest side of these pictures
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
   -*)
@@ -96,20 +97,38 @@ predict() {
     "--input_path=$output/data/new/images/test" "--result_path=$output/predictions"
 }
 
+# The base detector once more, exported, by the C++ program.
+deploy() {
+  local why
+  if ! why=$(bash ascend310_infer/build.sh --check 2>&1); then
+    say "left out: $why"
+    return
+  fi
+  if ! bash scripts/get_lite.sh; then
+    say "left out: MindSpore Lite could not be fetched; scripts/get_lite.sh says why"
+    return
+  fi
+  "$VENV_PYTHON" export.py "${base_flags[@]}" "--img_height=$SHAPE" "--img_width=$SHAPE" \
+    --mindir_version=1 "--export_ckpt_file=$output/checkpoints/base/ckpt_0" \
+    "--export_file_name=$output/inference/base"
+  DEFRCN_INFER_OUTPUT="$output/inference" DEFRCN_CONFIG_ARGS="${DEFRCN_DEMO_ARGS:-}" \
+    bash scripts/run_infer_310.sh "$output/inference/base.mindir" "$output/data" "$BASE" CPU
+}
+
 seconds=()
 # step NUMBER NAME TITLE COMMAND...: time it
 step() {
   local name=$2 started=$SECONDS
-  say "[$1/10] $3"
+  say "[$1/11] $3"
   shift 3
   "$@"
   seconds+=("--${name}_seconds" "$((SECONDS - started))")
 }
 
-say "[1/10] Python environment"
+say "[1/11] Python environment"
 set_up_environment requirements.txt
 cd "$PROJECT"
-rm -rf "$output"/{checkpoints,results,predictions} "$output"/*.log "$output/summary.json"
+rm -rf "$output"/{checkpoints,results,predictions,inference} "$output"/*.log "$output/summary.json"
 step 2 data "pictures" draw
 step 3 train "training on nine base classes" train_base
 step 4 eval "evaluation on held-out pictures" evaluate base base "${base_flags[@]}"
@@ -121,5 +140,6 @@ step 8 eval_novel "evaluation without calibration" \
 step 9 eval_novel_pcb "evaluation with calibration, and a report" \
   evaluate novel_pcb novel "${novel_flags[@]}" --test.report=true
 step 10 predict "predictions on new pictures" predict
+step 11 deploy "export, and evaluation of the base detector by the C++ program" deploy
 say "results"
 "$VENV_PYTHON" -m src.demo_summary --output "$output" "${seconds[@]}"

@@ -2,8 +2,9 @@
 
     python -m src.demo_summary --output DIR --data_seconds 20 --train_seconds 300 ...
 
-Reads what the run left in DIR: the data set's manifest, the logs of trainings and evaluations, and
-`results/*/metrics.json`. The JSON file holds every figure of these, and all that is printed here.
+Reads what the run left in DIR: the data set's manifest, the logs of trainings and evaluations,
+`results/*/metrics.json`, and the C++ program's results if there are any. The JSON file holds
+every figure of these, and all that is printed here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ STEPS = (
     "eval_novel",
     "eval_novel_pcb",
     "predict",
+    "deploy",
 )
 # Names of the evaluations' folders and logs, and what they are.
 EVALUATIONS = {
@@ -38,6 +40,9 @@ EVALUATIONS = {
     "novel": "novel classes, 5 shots, without calibration",
     "novel_pcb": "novel classes, 5 shots, with calibration",
 }
+# Of the C++ program, below the demo's folder; the step is left out without a compiler.
+DEPLOYED = "inference/result_Files/evaluation/metrics.json"
+DEPLOYED_TITLE = "base classes, exported, by the C++ program"
 TRAININGS = ("base", "novel")
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
@@ -106,14 +111,15 @@ def summarize(output: Path, seconds: dict[str, int]) -> dict[str, Any]:
         seconds: wall time of each of `STEPS`.
     """
     results = output / "results"
+    metrics = {name: results / name / "metrics.json" for name in EVALUATIONS}
+    if (output / DEPLOYED).exists():
+        metrics["deployed"] = output / DEPLOYED
     return {
         "data": read_json(output / "data" / "shapes" / "manifest.json")["settings"],
         "seconds": {**seconds, "total": sum(seconds.values())},
         "training": {name: read_training(output / f"train_{name}.log") for name in TRAININGS},
         "inference": {name: read_inference(output / f"eval_{name}.log") for name in EVALUATIONS},
-        "evaluation": {
-            name: evaluations(read_json(results / name / "metrics.json")) for name in EVALUATIONS
-        },
+        "evaluation": {name: evaluations(read_json(path)) for name, path in metrics.items()},
         "pictures": {
             "preview": str(output / "data" / "shapes" / "preview.png"),
             "base detections": str(results / "base" / "pictures"),
@@ -130,9 +136,12 @@ def report(summary: dict[str, Any]) -> str:
     for name, entries in summary["evaluation"].items():
         for entry in entries:
             figures = entry["summary"]["all"]
-            rows.append([EVALUATIONS[name], *(_figure(figures[column]) for column in COLUMNS)])
+            title = EVALUATIONS.get(name, DEPLOYED_TITLE)
+            rows.append([title, *(_figure(figures[column]) for column in COLUMNS)])
     lines.append(f"{summary['data']['test']} held-out pictures, COCO's figures in percent:")
     lines.append(str(tabulate(rows, ["", *COLUMNS], tablefmt="pipe", disable_numparse=True)))
+    if "deployed" not in summary["evaluation"]:
+        lines.append("the C++ program was left out; its step says why")
     for name, steps in summary["training"].items():
         if steps:
             last = steps[-1]

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from src.demo_summary import STEPS, main, read_inference, read_training
+from src.demo_summary import DEPLOYED, STEPS, main, read_inference, read_training
 from src.model_utils.errors import InputError
 
 EVALUATION = {
@@ -93,6 +93,21 @@ def test_each_row_says_what_it_is(finished, capsys):
     assert [row.split("|")[3].strip() for row in rows] == ["AP50", "83.5", "83.5", "44.9"]
     assert "without calibration" in rows[2]
     assert "with calibration" in rows[3]
+
+
+def test_the_inference_programs_figures_are_shown_if_there_are_any(finished, capsys):
+    main([f"--output={finished}", *SECONDS])
+    assert "C++ program was left out" in capsys.readouterr().out
+    path = finished / DEPLOYED
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"shapes_test_base": CALIBRATED}))
+    main([f"--output={finished}", *SECONDS])
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if "by the C++ program" in line]
+    assert row.split("|")[3].strip() == "44.9"
+    assert "left out" not in printed
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["evaluation"]["deployed"] == [CALIBRATED]
 
 
 def test_logs_are_read_as_numbers(finished):
