@@ -211,6 +211,7 @@ class Trainer:
         with self.stop.deferred(), self.group.speaking():
             self.group.broadcast([*self.net.get_parameters(), *self.optimizer.state])
             self._run(batches, watch or Watch())
+            self._share_statistics()
             # Nobody ends, whatever the reason, before the last checkpoint is written.
             self.group.wait()
             self.stop.check()
@@ -258,8 +259,14 @@ class Trainer:
         edge = self.step in (first_step + 1, self.schedule.max_steps)
         return self.group.leads and (edge or self._every(self.log_period))
 
+    def _share_statistics(self) -> None:
+        """Give all processes the first one's running statistics, those that are saved."""
+        parameters = self.net.get_parameters()
+        self.group.broadcast([one for one in parameters if ".running_" in one.name])
+
     def _evaluate(self) -> None:
         assert self.evaluate is not None
+        self._share_statistics()
         with self.stop.immediate():
             self.evaluate(self.step)
         self.evaluated = self.step
