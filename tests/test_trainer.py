@@ -238,8 +238,10 @@ def test_a_signal_ends_after_the_step_which_is_saved(run, tmp_path, number, code
                 signal.raise_signal(number)
             yield batch(position)
 
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
     with StopRequests() as stop, pytest.raises(Interrupted) as event:
         run.trainer(tmp_path, 6, stop=stop).run(signalled())
+    signal.signal(number, before)
     assert event.value.code == code
     assert load_training_checkpoint(tmp_path / "ckpt_0").step == 2
     assert "ending after this step" in capfd.readouterr().err
