@@ -46,7 +46,6 @@ LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8118  # msrun's own
 ENGINES = ("msrun", "mpirun", "ranktable")
 # What msrun says once a worker has failed; the scheduler then waits half a minute for it.
-_FAILED = "There's worker exits with exception"
 _WORKER_ENDED = re.compile(r"Worker process \d+ exit with exception. Error code: (-?\d+)")
 _SEARCHED_LINES = 20
 _SHOWN_LINES = 4
@@ -265,7 +264,7 @@ class _FailureWatch:
 
     def __call__(self) -> None:
         if self._done or not any(
-            _FAILED in line for line in last_lines(self._output, _SEARCHED_LINES)
+            _WORKER_ENDED.search(line) for line in last_lines(self._output, _SEARCHED_LINES)
         ):
             return
         self._done = True
