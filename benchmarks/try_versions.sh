@@ -15,16 +15,12 @@ fi
 mkdir -p "$1" && place=$(cd "$1" && pwd) || exit 1
 shift
 
-# Prints the interpreter for a version or a path; fails if there is none.
+# Prints the interpreter for a version or a path; fails if there is none that runs.
 interpreter() {
   local path
-  if [ -x "$1" ]; then
-    echo "$1"
-    return
-  fi
-  command -v "python$1" && return
-  for path in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1."*/bin/python; do
-    if [ -x "$path" ]; then
+  for path in "$1" "$(command -v "python$1")" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1."*/bin/python; do
+    # pyenv's stand-ins are on the PATH for versions that are not chosen, and fail
+    if [ -x "$path" ] && "$path" -c 'import venv' 2>/dev/null; then
       echo "$path"
       return
     fi
