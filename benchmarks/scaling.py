@@ -92,9 +92,9 @@ def main() -> None:
             f"{name:13}  {one['arrays']:6}  {one['trained']:18,}  {one['trained_bytes'] / 1e6:15.1f}"
             f"  {one['all_bytes'] / 1e6:17.1f}"
         )
-    print(
+    print(  # noqa: T201
         "\nMB that each card sends (and receives) in a ring all-reduce: 2 (n - 1) / n x gradients"
-    )  # noqa: T201
+    )
     for name, one in found.items():
         sent = [2 * (n - 1) / n * one["trained_bytes"] / 1e6 for n in CARDS]
         text = "  ".join(f"{n} cards {value:.1f}" for n, value in zip(CARDS, sent))
