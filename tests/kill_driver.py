@@ -176,7 +176,8 @@ class Driver:
         whole = time.monotonic() - started
         names = sorted(path.name for path in place.iterdir())
         shutil.rmtree(place)
-        for number in range(moments):
+        number = 0
+        while number < moments:  # moments that came too late do not count
             delay = self.random.uniform(0.3, 1) * whole
             killed = Child(command, output, self.folder).kill_after(delay)
             there = place.exists()
@@ -187,6 +188,7 @@ class Driver:
             if there:  # then it is whole
                 assert open_mindrecord(place).num_rows == 1500
                 shutil.rmtree(place)
+            number += killed
         Child(command, output, self.folder).end()
         assert sorted(path.name for path in place.iterdir()) == names
         assert len(list(read_rows(open_mindrecord(place), range(1500)))) == 1500
@@ -210,7 +212,8 @@ class Driver:
         whole = time.monotonic() - started
         files = ("detections.json", "metrics.json")
         wanted = {name: (self.folder / "eval_reference" / name).read_text() for name in files}
-        for number in range(moments):
+        number = 0
+        while number < moments:
             # most of the time goes to compiling; the end is where files are written
             delay = whole * (self.random.uniform(0, 1) ** 0.5)
             killed = Child(command("eval_victim"), output, self.folder).kill_after(delay)
@@ -220,7 +223,8 @@ class Driver:
             )
             for name in found:
                 assert (self.folder / "eval_victim" / name).read_text() == wanted[name]
-            if number < moments - 1:
+            number += killed
+            if number < moments:
                 shutil.rmtree(self.folder / "eval_victim", ignore_errors=True)
         Child(command("eval_victim"), output, self.folder).end()
         for name in files:
@@ -241,7 +245,8 @@ class Driver:
         whole = time.monotonic() - started
         finished: dict[Path, int] = {}
         for number in range(moments):
-            delay = self.random.uniform(0, whole / (1 + number / 3))
+            # not so late that nothing is left to kill; a second passes before the first run
+            delay = min(1.0, whole / 4) + self.random.uniform(0, 0.7 * whole / moments)
             killed = child("victim").kill_after(delay)
             time.sleep(0.5)  # Linux tells the orphan, which ends
             results = list((place / "victim").glob("tfa-like/*/sweep_result.json"))
@@ -249,6 +254,7 @@ class Driver:
                 f"sweep {number}: killed={killed} after {delay:.1f} of {whole:.1f} s, "
                 f"{len(results)} of 4 runs finished"
             )
+            assert killed
             for path in results:
                 json.loads(path.read_text())
                 changed = path.stat().st_mtime_ns
