@@ -6,8 +6,15 @@ import pytest
 from mindspore import Tensor
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.portable import FixedAnchors, FixedPointNMS, TopFirst, make_portable
+from src.defrcn.portable import (
+    FixedAnchors,
+    FixedPointNMS,
+    TapConvolution,
+    TopFirst,
+    make_portable,
+)
 from src.defrcn.proposal_generator import BestFirst, GreedyNMS
+from src.defrcn.resnet import Convolution
 from tests import small
 from tests.small import MODES
 
@@ -79,19 +86,40 @@ def test_anchors_of_one_size():
         fixed(5, 3)
 
 
-def test_the_whole_detector():
+@MODES
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 2)])
+def test_taps(mode, size):
+    rng = np.random.default_rng(size[0])
+    features = rng.normal(size=(1, 6, *size)).astype(np.float32)
+    weight = rng.normal(size=(4, 6, 3, 3)).astype(np.float32)
+    taps, given = TapConvolution(), Convolution(1, 1)
+
+    def convolve(features, weight):
+        return taps(features, weight)
+
+    actual = mode(convolve)(Tensor(features), Tensor(weight)).asnumpy()
+    wanted = given(Tensor(features), Tensor(weight)).asnumpy()
+    np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("taps", [False, True])
+def test_the_whole_detector(taps):
     """Odd sizes inside a larger shape, with overlapping proposals."""
     images, sizes, padded = small.pictures(((70, 97),), shape=(96, 112))
     inputs = tuple(map(Tensor, (images, sizes, padded)))
     net = small.detector(masked=True).set_train(False)
     wanted = [one.asnumpy() for one in net(*inputs)]
-    make_portable(net, 96, 112)
+    make_portable(net, 96, 112, taps=taps)
+    used = [name for name, one in net.cells_and_names() if isinstance(one, TapConvolution)]
+    assert len(used) == (8 if taps else 0)
     with pytest.raises(ValueError, match="anchors are for a map"):
         net(Tensor(np.zeros((1, 3, 96, 128), np.float32)), *inputs[1:])
     actual = [one.asnumpy() for one in net.checked(*inputs)]
     assert actual[3].tolist() == [0.0]
     assert 3 <= wanted[2].sum() < 16
     np.testing.assert_array_equal(actual[2], wanted[2])
-    for mine, other in zip(actual[:2], wanted[:2]):
-        np.testing.assert_allclose(mine[wanted[2]], other[wanted[2]], atol=1e-5, rtol=0)
+    # Another order of sums, and random weights that make much of it; otherwise the same sums.
+    limits = (1e-2, 1e-4) if taps else (1e-5, 1e-5)
+    for mine, other, limit in zip(actual[:2], wanted[:2], limits):
+        np.testing.assert_allclose(mine[wanted[2]], other[wanted[2]], atol=limit, rtol=0)
     assert ms.get_context("mode") == ms.PYNATIVE_MODE

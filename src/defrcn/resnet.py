@@ -130,6 +130,24 @@ def _times_transposed(rows: Tensor, weight: Tensor) -> Tensor:
     return ops.MatMul(transpose_b=True)(rows, weight)
 
 
+class Convolution(nn.Cell):
+    """A convolution with zeros around; `portable.TapConvolution` may stand in its place.
+
+    Args:
+        stride: pixels.
+        padding: zeros on each side, pixels.
+    """
+
+    def __init__(self, stride: int, padding: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.padding = padding
+
+    def construct(self, features: Tensor, weight: Tensor) -> Tensor:
+        """(N, C, H, W) and (D, C, k, k) -> (N, D, H / stride, W / stride), rounded up."""
+        return ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
+
+
 class ConvNorm(nn.Cell):
     """A convolution without bias and its normalisation; a frozen one is folded into the weight.
 
@@ -149,18 +167,15 @@ class ConvNorm(nn.Cell):
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
         self.norm = make_norm(norm, out_channels)
         self.foldable = norm == "FrozenBN"
-        self.stride = stride
-        self.padding = kernel_size // 2
+        self.convolve = Convolution(stride, kernel_size // 2)
 
     def construct(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
         if self.foldable:
             scale, shift = self.norm()
             weight = self.weight * scale.reshape(-1, 1, 1, 1)
-            out = ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
-            return ops.bias_add(out, shift)
-        out = ops.conv2d(features, self.weight, None, self.stride, "pad", self.padding)
-        return self.norm(out)
+            return ops.bias_add(self.convolve(features, weight), shift)
+        return self.norm(self.convolve(features, self.weight))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight (D, C, k, k) and bias (D,) with the frozen normalisation inside."""
