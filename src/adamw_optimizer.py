@@ -52,6 +52,7 @@ class AdamW(nn.Cell):
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
+        self.adam = ops.Adam()  # one pass over the numbers, where single operators make a dozen
 
     @property
     def state(self) -> tuple[Parameter, ...]:
@@ -65,13 +66,22 @@ class AdamW(nn.Cell):
         # Both means start at zero; these factors undo the bias towards it (Adam, sec. 3).
         mean_share = 1.0 - ops.exp(steps * float(np.log(self.beta1)))
         square_share = 1.0 - ops.exp(steps * float(np.log(self.beta2)))
+        # The operator adds eps to the root of the biased mean square.
+        eps = self.eps * ops.sqrt(square_share)
         for i in range(len(self.decays)):
-            weight, gradient = self.parameters[i], gradients[i]
-            mean = self.beta1 * self.means[i] + (1.0 - self.beta1) * gradient
-            square = self.beta2 * self.squares[i] + (1.0 - self.beta2) * gradient * gradient
-            ops.assign(self.means[i], mean)
-            ops.assign(self.squares[i], square)
-            root = ops.sqrt(square / square_share) + self.eps
-            move = mean / mean_share / root + self.decays[i] * weight
-            ops.assign(weight, weight - lr * move)
+            weight = self.parameters[i]
+            if self.decays[i] > 0:
+                ops.assign(weight, weight * (1.0 - self.decays[i] * lr))
+            self.adam(
+                weight,
+                self.means[i],
+                self.squares[i],
+                1.0 - mean_share,
+                1.0 - square_share,
+                lr,
+                self.beta1,
+                self.beta2,
+                eps,
+                gradients[i],
+            )
         return lr
