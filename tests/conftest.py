@@ -2,7 +2,8 @@
 
 What is marked `own_process` runs in a child, one for each formulation of the network and kind of
 training; all tests of a child share what is compiled there. Reports come back to this process as
-if they had run here.
+if they had run here. With pytest-xdist (`-n 2 --dist loadgroup`) one worker has all of these, as
+two such children at once would need more memory than most machines have; a module stays together.
 """
 
 from __future__ import annotations
@@ -30,13 +31,19 @@ def group_of(item: pytest.Item) -> str | None:
     return f"{kind} {'plain' if 'plain' in values else 'fast'}"
 
 
+def plain_id(item: pytest.Item) -> str:
+    """The name that a child knows an item by: xdist appends the item's group."""
+    mark = item.get_closest_marker("xdist_group")
+    return item.nodeid.removesuffix(f"@{mark.args[0]}") if mark else item.nodeid
+
+
 def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
     """Run items in a child; return its reports by test."""
     with tempfile.TemporaryDirectory() as folder:
         reports = Path(folder) / "reports.jsonl"
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-m", ""]
         done = subprocess.run(
-            [*command, *(item.nodeid for item in items)],
+            [*command, *map(plain_id, items)],
             cwd=items[0].config.rootpath,
             env={**os.environ, CHILD: str(reports)},
             capture_output=True,
@@ -49,20 +56,24 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
         entry = json.loads(line)
         found.setdefault(entry["nodeid"], []).append(entry)
     for item in items:
-        if "teardown" not in {entry["when"] for entry in found.get(item.nodeid, [])}:
+        name = plain_id(item)
+        if "teardown" not in {entry["when"] for entry in found.get(name, [])}:
             text = f"the child ended with {done.returncode} before this test did\n"
-            found.setdefault(item.nodeid, []).append(
+            found.setdefault(name, []).append(
                 {"when": "call", "outcome": "failed", "duration": 0.0}
                 | {"longrepr": text + done.stdout[-3000:] + done.stderr[-3000:]}
             )
     return found
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put a module's tests of a child first: this process then sets up and tears down the rest."""
     places: dict[Path, int] = {}
     for item in items:
         places.setdefault(item.path, len(places))
+        together = item.path.stem if group_of(item) is None else "own processes"
+        item.add_marker(pytest.mark.xdist_group(together))
     items.sort(key=lambda item: (places[item.path], group_of(item) is None))
 
 
@@ -75,7 +86,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         members = [other for other in item.session.items if group_of(other) == group]
         _finished[group] = run_group(members)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for entry in _finished[group][item.nodeid]:
+    for entry in _finished[group][plain_id(item)]:
         report = pytest.TestReport(
             nodeid=item.nodeid,
             location=item.location,

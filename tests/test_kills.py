@@ -4,6 +4,7 @@ See `kill_driver` for SIGKILL at random moments.
 """
 
 import json
+import os
 import re
 import signal
 import sys
@@ -11,7 +12,8 @@ import sys
 import pytest
 
 from src.checkpoint import load_training_checkpoint
-from tests.kill_driver import KINDS, STEPS, Child, Driver, same_checkpoint
+from src.launch_process import descendants
+from tests.kill_driver import KINDS, PROJECT, STEPS, Child, Driver, same_checkpoint
 from tests.test_sweep_real import base  # noqa: F401 - a fixture
 
 
@@ -58,6 +60,35 @@ def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(reference):
     assert f"{newest} is damaged" in child.text()
     before = rf"resumed after step {saved - 1} of \S+defrcn-{saved - 1}\.json"
     assert re.search(before, child.text())
+    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
+    assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_started_again(tmp_path):
+    """Both die with their launcher, by SIGKILL; a new launch goes on to the same end."""
+    driver = Driver(tmp_path, seed=0)
+
+    def launch(run, *flags):
+        words = driver.train_command(run, "--solver.images_per_card=1", *flags)[1:]
+        command = [sys.executable, "-m", "src.launch", "--worker_num", "2", *words]
+        return Child(command, tmp_path / f"{run}.txt", PROJECT)
+
+    launch("whole", "--checkpoint.keep_last=1000").end()
+    victim = launch("parts")
+    assert victim.wait_for(rf" step 5/{STEPS} "), victim.text()
+    below = descendants(victim.process.pid)
+    assert list(below.values()).count("MS_WORKER") == 2
+    for pid in (victim.process.pid, *below):
+        os.kill(pid, signal.SIGKILL)
+    victim.process.wait()
+    parts = tmp_path / "parts" / "ckpt_0"
+    saved = load_training_checkpoint(parts).step
+    assert 4 <= saved < STEPS
+    again = launch("parts", "--resume=true")
+    again.end()
+    assert re.search(rf"resumed after step {saved} of ", again.text())
+    whole = tmp_path / "whole" / "ckpt_0"
     same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
     assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
 
