@@ -12,7 +12,8 @@ Runs eval.py with the exact sizes and with the one input shape, export.py, prepr
 postprocess.py, one after the other, each as a process of its own; writes DIR/deployment.json and
 prints it as tables. Exits with 1 if AP differs by more than 0.001 (in percent), or a detection has
 no partner within 0.05 pixels and 1e-4 in score. With the second form the partner may be further
-away: random weights make so much of rounding that eval.py's own two formulations differ by more.
+away: with random weights scores depend so much on hundredths of a pixel in the proposals that
+eval.py's own two formulations differ by more; see benchmarks/rounding.py.
 """
 
 from __future__ import annotations

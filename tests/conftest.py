@@ -68,13 +68,10 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put a module's tests of a child first: this process then sets up and tears down the rest."""
-    places: dict[Path, int] = {}
+    """Say what one worker has to run: a module, or all tests of children."""
     for item in items:
-        places.setdefault(item.path, len(places))
         together = item.path.stem if group_of(item) is None else "own processes"
         item.add_marker(pytest.mark.xdist_group(together))
-    items.sort(key=lambda item: (places[item.path], group_of(item) is None))
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -100,6 +97,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         )
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # The test before this one left what they have in common, and that the next may not have.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 

@@ -225,13 +225,16 @@ def test_the_comparison_above_can_fail(evaluated):
 
 
 def test_version_one_is_the_same_network(results, inputs):
+    """But for the order of sums in its 3x3 convolutions; the rewriting itself changes no bit."""
     for entry in inputs.entries:
-        for index in range(len(OUTPUT_NAMES)):
+        for index, name in enumerate(OUTPUT_NAMES):
+            dtype = np.int32 if name in ("valid", "info") else np.float32
             one, three = (
-                (results[name] / f"{entry.stem}_{index}.bin").read_bytes()
-                for name in ("one", "three")
+                np.fromfile(results[folder] / f"{entry.stem}_{index}.bin", dtype)
+                for folder in ("one", "three")
             )
-            assert one == three
+            limit = {"boxes": 1e-2, "scores": 1e-5}.get(name, 0)
+            np.testing.assert_allclose(one, three, atol=limit, rtol=0, err_msg=name)
 
 
 def test_restored_boxes(results, inputs):

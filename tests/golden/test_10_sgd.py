@@ -14,7 +14,17 @@ from tests.golden import golden, network
 pytestmark = [pytest.mark.golden, pytest.mark.own_process]
 # Run -> kind; a run called otherwise than its kind has no warm-up and a rate of its own.
 RUNS = {"base": "base", "base_lr": "base", "fsod": "fsod", "gfsod": "gfsod"}
-FORMULATION = "fast"
+# At base_lr's rate rounding decides in the third step on which side of an IoU of 0.5 a proposal
+# falls, and processors round differently. Plain sums are the official ones; fast goes two steps.
+CASES = [("base", "fast"), ("base_lr", "fast"), ("base_lr", "plain")]
+CASES += [("fsod", "fast"), ("gfsod", "fast")]
+ALL_CASES = pytest.mark.parametrize("case", CASES, ids=" ".join)
+
+
+def steps_of(case):
+    """The recorded steps that a run and formulation is compared in."""
+    steps = golden.record(f"10_sgd_{case[0]}")["steps"]
+    return steps[:2] if case == ("base_lr", "fast") else steps
 
 
 def schedule(run):
@@ -36,13 +46,14 @@ def schedule(run):
 
 
 @functools.cache
-def trained(run):
+def trained(case):
     """Losses (3, 4) before each step, and all trainable weights before and after each."""
-    step = network.train_step(RUNS[run], FORMULATION)
+    run, formulation = case
+    step = network.train_step(RUNS[run], formulation)
     step.reset()
     inputs, rates = network.train_inputs(RUNS[run]), schedule(run)
     losses, weights = [], [copies(step)]
-    for number in range(len(golden.record(f"10_sgd_{run}")["steps"])):
+    for number in range(len(steps_of(case))):
         values, _, gradients = step.gradients_of(*inputs)
         step.update(gradients, Tensor(rates.lr(number), ms.float32))
         losses.append(values.asnumpy())
@@ -55,30 +66,33 @@ def copies(step):
     return {p.name: p.asnumpy().copy() for p in step.optimizer.parameters}
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_groups(run):
+@ALL_CASES
+def test_groups(case):
+    run, formulation = case
     expected = golden.record(f"10_sgd_{run}")
-    optimizer = network.train_step(RUNS[run], FORMULATION).optimizer
+    optimizer = network.train_step(RUNS[run], formulation).optimizer
     decays = {p.name: d for p, d in zip(optimizer.parameters, optimizer.decays)}
     assert decays == {group["name"]: group["weight_decay"] for group in expected["groups"]}
     assert optimizer.momentum == expected["momentum"]
     assert optimizer.nesterov == expected["nesterov"]
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_rates_and_losses(run):
-    rates, losses = schedule(run), trained(run)[0]
-    for number, step in enumerate(golden.record(f"10_sgd_{run}")["steps"]):
+@ALL_CASES
+def test_rates_and_losses(case):
+    run, formulation = case
+    rates, losses = schedule(run), trained(case)[0]
+    for number, step in enumerate(steps_of(case)):
         for rate in step["lr"]:
             assert rates.lr(number) == pytest.approx(rate, rel=1e-9)
         named = dict(zip(LOSS_NAMES, map(float, losses[number])))
         assert named == pytest.approx(step["losses"], rel=1e-3), number
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_weights(run):
+@ALL_CASES
+def test_weights(case):
+    run, formulation = case
     data, names = golden.arrays(f"10_sgd_{run}"), golden.record(f"10_sgd_{run}")["names"]
-    weights = trained(run)[1]
+    weights = trained(case)[1]
     assert set(names) == set(weights[0])
     for number in range(1, len(weights)):
         for row, name in enumerate(names):
@@ -105,10 +119,11 @@ def test_weights(run):
             assert abs(now.astype(np.float64).sum() - total) <= slack, (number, name)
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_frozen_weights_stay(run):
-    trained(run)
-    step = network.train_step(RUNS[run], FORMULATION)
+@ALL_CASES
+def test_frozen_weights_stay(case):
+    run, formulation = case
+    trained(case)
+    step = network.train_step(RUNS[run], formulation)
     for parameter in step.net.get_parameters():
         if not parameter.requires_grad:
             np.testing.assert_array_equal(parameter.asnumpy(), step.start[parameter.name])
