@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from src.interruption import hold_interrupts
+    from src.model_utils.interruption import hold_interrupts
 
     hold_interrupts()  # before the libraries below start threads
 
@@ -13,10 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly, assembly_eval, assembly_modelarts, assembly_watch
+from src.assembly import evaluation as assembly_eval
+from src.assembly import modelarts as assembly_modelarts
+from src.assembly import training as assembly
+from src.assembly import watch as assembly_watch
+from src.engine.parallel import Group
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
-from src.parallel import Group
 from src.util import run_main, set_up_logging
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly_export, assembly_modelarts
+from src.assembly import export as assembly_export
+from src.assembly import modelarts as assembly_modelarts
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging

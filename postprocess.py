@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly_export
+from src.assembly import export as assembly_export
 from src.model_utils.config import config_from_arguments, require_path
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging

@@ -1,7 +1,7 @@
 """Write the inputs of an exported network: python preprocess.py --config_path=FILE [--key=value …].
 
 Pictures of the test set are resized as in evaluation, padded to --img_height x --img_width, and
-written below --result_path (preprocess_Result) with a manifest; see src/export_manifest.py.
+written below --result_path (preprocess_Result) with a manifest; see src/export/manifest.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from src import assembly_export
+from src.assembly import export as assembly_export
 from src.model_utils.config import config_from_arguments
 from src.util import run_main, set_up_logging
 

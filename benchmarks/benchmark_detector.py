@@ -35,7 +35,7 @@ def build(name: str, size: tuple[int, int]) -> tuple:
     """The detector, its optimizer and the inputs of one training step."""
     from mindspore import Tensor
 
-    from src.assembly import make_detector
+    from src.assembly.training import make_detector
     from src.model_utils.config import load_config
     from src.network_define import build_optimizer, initialise
 

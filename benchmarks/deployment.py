@@ -33,8 +33,8 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.checkpoint import write_weights  # noqa: E402
 from src.util import write_json  # noqa: E402
+from src.weights.checkpoint import write_weights  # noqa: E402
 
 BOX, SCORE, AP = 0.05, 1e-4, 0.001
 R101 = ROOT / "configs" / "coco" / "defrcn_det_r101_base.yaml"

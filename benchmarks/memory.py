@@ -20,15 +20,15 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from src.assembly import make_detector, make_schedule, make_trainer
-from src.batching import Batch
+from src.assembly.training import make_detector, make_schedule, make_trainer
+from src.data.batching import Batch
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord
 from src.defrcn.data_types import XYWH, Annotation, Record
-from src.inference import detect
+from src.engine.inference import detect
+from src.engine.parallel import ALONE
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import Runtime
 from src.network_define import build_eval_step, initialise
-from src.parallel import ALONE
 from src.util import write_json
 
 LIMIT = 0.05  # growth over the second half, as a share

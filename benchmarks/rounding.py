@@ -167,8 +167,8 @@ def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, taps: bo
     import mindspore as ms
     from mindspore import Tensor, nn, ops
 
-    from src.assembly import make_detector
-    from src.assembly_export import for_export
+    from src.assembly.export import for_export
+    from src.assembly.training import make_detector
     from src.defrcn.portable import make_portable
     from src.defrcn.resnet import valid_mask
     from src.network_define import set_parameters
@@ -228,8 +228,8 @@ def run_lite(
 
     import mindspore as ms
 
-    from src.export_network import example_inputs
-    from src.mindir_rewrite import to_version_1
+    from src.export.mindir_rewrite import to_version_1
+    from src.export.network import example_inputs
 
     probe = make_probe(config, state, portable=True, taps=taps)
     made, model = folder / "version3.mindir", folder / f"probe_{int(taps)}.mindir"

@@ -33,7 +33,7 @@ REPEATS = 20
 
 def parameter_bytes(path: str, num_classes: int) -> dict[str, int]:
     """Number and bytes of parameters, all of them and those that are trained."""
-    from src.assembly import make_detector
+    from src.assembly.training import make_detector
     from src.model_utils.config import load_config
 
     net = make_detector(load_config(ROOT / path), tuple(map(str, range(num_classes))))
@@ -48,9 +48,9 @@ def parameter_bytes(path: str, num_classes: int) -> dict[str, int]:
 
 def picture_seconds() -> dict[str, float]:
     """Least and median seconds to decode, resize and normalise a picture in one thread."""
-    from src.batching import Preprocessing, run_job
-    from src.mindrecord_io import Row
-    from src.transforms import resized_shape
+    from src.data.batching import Preprocessing, run_job
+    from src.data.mindrecord_io import Row
+    from src.data.transforms import resized_shape
 
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))

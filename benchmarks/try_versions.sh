@@ -50,7 +50,7 @@ done
 if [ ${#pairs[@]} -eq 0 ]; then
   pairs=(3.11:2.8.0 3.11:2.7.0 3.11:2.10.0 3.9:2.8.0 3.10:2.8.0 3.12:2.8.0)
 fi
-[ $# -gt 0 ] || set -- -m "not slow and not golden and not own_process" --ignore=tests/test_scripts.py
+[ $# -gt 0 ] || set -- -m "not slow and not golden and not own_process" --ignore=tests/programs/test_scripts.py
 
 status=0
 printf '| Python | MindSpore | passed | failed | skipped | minutes | 3x3 convolution |\n'

@@ -58,7 +58,7 @@ novel_flags=(
   "${more[@]}"
 )
 
-draw() { "$VENV_PYTHON" -m src.make_demo_data --output "$output/data/shapes" --seed 0; }
+draw() { "$VENV_PYTHON" -m src.demo.make_data --output "$output/data/shapes" --seed 0; }
 
 train_base() {
   "$VENV_PYTHON" train.py "${base_flags[@]}" --test.eval_at_end=false |
@@ -74,13 +74,13 @@ evaluate() {
 }
 
 operate() {
-  "$VENV_PYTHON" -m src.draw_kshot "--config_path=$BASE" --shots 5 --seeds 3 "${more[@]}"
+  "$VENV_PYTHON" -m src.tools.draw_kshot "--config_path=$BASE" --shots 5 --seeds 3 "${more[@]}"
   "$VENV_PYTHON" -m src.model_surgery "--dataset=$BASE" --method=remove \
     "--src-path=$output/checkpoints/base" "--save-dir=$output/checkpoints" "${more[@]}"
 }
 
 train_encoder() {
-  "$VENV_PYTHON" -m src.pretrain_encoder --output "$output/checkpoints/encoder.ckpt" \
+  "$VENV_PYTHON" -m src.tools.pretrain_encoder --output "$output/checkpoints/encoder.ckpt" \
     "--steps=${DEFRCN_DEMO_ENCODER_STEPS:-400}" "${base_flags[@]}" | tee "$output/encoder.log"
 }
 
@@ -91,7 +91,7 @@ train_novel() {
 }
 
 predict() {
-  "$VENV_PYTHON" -m src.make_demo_data --output "$output/data/new" --seed 1 --train 1 --test 12
+  "$VENV_PYTHON" -m src.demo.make_data --output "$output/data/new" --seed 1 --train 1 --test 12
   "$VENV_PYTHON" -m src.predict "${novel_flags[@]}" \
     "--eval_checkpoint_path=$output/checkpoints/novel/ckpt_0" \
     "--input_path=$output/data/new/images/test" "--result_path=$output/predictions"
@@ -142,4 +142,4 @@ step 9 eval_novel_pcb "evaluation with calibration, and a report" \
 step 10 predict "predictions on new pictures" predict
 step 11 deploy "export, and evaluation of the base detector by the C++ program" deploy
 say "results"
-"$VENV_PYTHON" -m src.demo_summary --output "$output" "${seconds[@]}"
+"$VENV_PYTHON" -m src.demo.summary --output "$output" "${seconds[@]}"

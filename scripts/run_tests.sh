@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes or reuses .venv and runs the tests that take no more than some minutes.
 #   bash scripts/run_tests.sh [arguments for pytest]
-# For example `-m golden` (equality with the official code), `-m slow`, `tests/test_scripts.py`.
+# For example `-m golden` (equality with the official code), `-m slow`, `tests/programs/test_scripts.py`.
 # Without arguments two tests run at a time where there are two cores and memory for them.
 # Settings: DEFRCN_TEST_WORKERS (1: one at a time).
 set -euo pipefail

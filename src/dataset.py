@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from src.batch_plan import SAMPLE_STREAM, Sample, endless_batches, generator
-from src.batching import (
+from src.data.batch_plan import SAMPLE_STREAM, Sample, endless_batches, generator
+from src.data.batching import (
     Batch,
     InputShapes,
     Prepared,
@@ -19,14 +19,14 @@ from src.batching import (
     parse_shapes,
     run_job,
 )
+from src.data.mindrecord_build import build_mindrecord, usable_for_training
+from src.data.mindrecord_io import MindRecordInfo, open_mindrecord, read_rows
+from src.data.prefetch import Prefetcher
+from src.data.transforms import PILLOW_MAX_PIXELS, resized_shape
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import CustomDataset, DatasetInfo, Record
-from src.mindrecord_build import build_mindrecord, usable_for_training
-from src.mindrecord_io import MindRecordInfo, open_mindrecord, read_rows
 from src.model_utils.errors import InputError
-from src.prefetch import Prefetcher
-from src.transforms import PILLOW_MAX_PIXELS, resized_shape
 
 __all__ = [
     "Batch",

@@ -1,9 +1,10 @@
-"""From detections to numbers: COCO's metric by pycocotools, VOC's by `src.voc_eval`.
+"""From detections to numbers: COCO's metric by pycocotools, VOC's by `src.evaluation.voc_eval`.
 
 No model and no MindSpore here: everything takes plain values, so that a result file of any origin
-is judged the same. Rows and ground truth are those of `src.detection_rows`, figures and tables
-those of `src.evaluation`; curves, thresholds and sorted pictures are made by `src.analysis` and
-`src.report_page`: `test.report` of eval.py, or `python -m src.report` from stored detections.
+is judged the same. Rows and ground truth are those of `evaluation.detection_rows`, figures and
+tables those of `evaluation.figures`; curves, thresholds and sorted pictures are made by
+`evaluation.report`: `test.report` of eval.py, or `python -m src.tools.report` from stored
+detections.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from src.defrcn.built_datacategory import DatasetInfo
-from src.detection_rows import (
+from src.evaluation.detection_rows import (
     ImageId,
     Row,
     check_rows,
@@ -33,7 +34,7 @@ from src.detection_rows import (
     read_rows,
     write_rows,
 )
-from src.evaluation import (
+from src.evaluation.figures import (
     METRICS,
     RECALLS,
     UNDEFINED,
@@ -46,7 +47,7 @@ from src.evaluation import (
     select,
     write_evaluation,
 )
-from src.voc_eval import evaluate_voc
+from src.evaluation.voc_eval import evaluate_voc
 
 __all__ = [
     "UNDEFINED",

@@ -30,15 +30,15 @@ import numpy as np
 if __name__ == "__main__" and not __package__:  # python src/model_surgery.py
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.assembly_data import custom_sets
-from src.checkpoint import load_training_checkpoint, load_weights, write_weights
+from src.assembly.data import custom_sets
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset, suggestion
 from src.defrcn.data_types import DatasetInfo
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, sha256_file
-from src.weights_note import check_classes, class_names_of, note_path, write_note
+from src.weights.checkpoint import load_training_checkpoint, load_weights, write_weights
+from src.weights.note import check_classes, class_names_of, note_path, write_note
 
 logger = logging.getLogger(__name__)
 

@@ -20,16 +20,16 @@ import numpy as np
 # A copy in another folder, or a run by path, finds the project above itself or above the current
 # folder; an installed or PYTHONPATH-given project is found without.
 for _folder in (*Path(__file__).resolve().parents, *Path.cwd().resolve().parents, Path.cwd()):
-    if (_folder / "src" / "restricted_pickle.py").is_file():
+    if (_folder / "src" / "weights" / "restricted_pickle.py").is_file():
         sys.path.insert(0, str(_folder))
         break
 try:
-    from src.checkpoint import write_weights
     from src.model_utils.errors import InputError
-    from src.parameter_rules import FULL, shapes_of
-    from src.restricted_pickle import load_pickle, named_arrays
     from src.util import run_main, set_up_logging, sha256_file
-    from src.weight_shapes import backbone_shapes
+    from src.weights.checkpoint import write_weights
+    from src.weights.parameter_rules import FULL, shapes_of
+    from src.weights.restricted_pickle import load_pickle, named_arrays
+    from src.weights.weight_shapes import backbone_shapes
 except ModuleNotFoundError as _error:
     if _error.name is None or _error.name.partition(".")[0] != "src":
         raise

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from src.interruption import Interrupted, StopRequests
 from src.model_utils.errors import InputError
+from src.model_utils.interruption import Interrupted, StopRequests
 
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_LARGEST_NUMBER = 100_000
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
@@ -233,3 +236,23 @@ def run_main(main: Callable[[], int | None]) -> None:
         sys.stderr.write("interrupted\n")
         code = 130
     sys.exit(code)
+
+
+def numbers(text: str, flag: str) -> tuple[int, ...]:
+    """Read "1,2,5" or "0-9" or both, in the order given.
+
+    Raises:
+        InputError: it is neither, or names a number twice.
+    """
+    found: list[int] = []
+    for part in text.replace(" ", ",").split(","):
+        if not part:
+            continue
+        match = _RANGE.fullmatch(part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first or last > _LARGEST_NUMBER:
+            raise InputError(f"{flag} {text!r}: write numbers such as 1,2,5 or a range such as 0-9")
+        found += range(first, last + 1)
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"{flag} {text!r} names no number, or one twice")
+    return tuple(found)

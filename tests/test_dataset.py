@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.batch_plan import SAMPLE_STREAM, generator
-from src.batching import Batch, check_shapes, fit_shape, parse_shapes
+from src.data.batch_plan import SAMPLE_STREAM, generator
+from src.data.batching import Batch, check_shapes, fit_shape, parse_shapes
+from src.data.prefetch import Prefetcher
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord, load_dataset
 from src.defrcn.built_datacategory import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
-from src.prefetch import Prefetcher
-from tests.data_helpers import picture_records, shared
+from src.model_utils.paths import project_folder
+from tests.helpers.data_helpers import picture_records, shared
 
 SIZES = [(20, 30), (33, 20), (24, 24), (18, 40), (25, 31), (40, 22), (30, 45)]
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)
@@ -317,7 +318,7 @@ if sys.argv[2] == "fail":
 @pytest.mark.parametrize(("how", "code"), [("end", 0), ("fail", 1)])
 def test_a_program_ends_though_nothing_was_closed(folder, how, code):
     command = [sys.executable, "-c", PROGRAM, str(folder), how]
-    root = Path(__file__).resolve().parents[1]
+    root = project_folder()
     run = subprocess.run(command, cwd=root, timeout=60, capture_output=True, text=True)
     assert run.returncode == code, run.stderr
     assert ("as if training failed" in run.stderr) == (how == "fail")

@@ -21,8 +21,9 @@ from src.detecteval import (
     write_rows,
 )
 from src.model_utils.errors import InputError
+from src.model_utils.paths import project_folder
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = project_folder()
 SHARED = Path(os.environ.get("DEFRCN_SHARED_DATA") or CHECKOUT.parent / "shared" / "data")
 OFFICIAL = SHARED / "eval_fixtures" / "coco_val2014_100"
 needs_official = pytest.mark.skipif(

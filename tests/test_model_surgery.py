@@ -3,18 +3,19 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
-from src import checkpoint as ck
-from src import model_surgery, weights_note
+from src import model_surgery
 from src.defrcn.built_datacategory import resolve_dataset
 from src.model_utils.errors import InputError
+from src.model_utils.paths import project_folder
+from src.weights import checkpoint as ck
+from src.weights import note as weights_note
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = project_folder()
 CHANNELS = 6
 CLS, BOX = model_surgery.PARAM_NAMES
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from src.model_utils.config import Config, load_config, to_plain
+from src.model_utils.paths import project_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = project_folder()
 READMES = ("README.md", "README_CN.md")
 DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/own_data.md")
 

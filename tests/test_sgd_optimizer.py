@@ -6,7 +6,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from src.sgd_optimizer import SGD, weight_decay_of
-from tests.small import MODES
+from tests.helpers.small import MODES
 
 SHAPES = {"conv.weight": (3, 2, 1, 1), "conv.bias": (3,), "conv.norm.weight": (3,)}
 DECAYS = (0.1, 0.2, 0.0)

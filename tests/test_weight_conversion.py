@@ -16,15 +16,17 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from src import checkpoint, pkl2ckpt, pth2ckpt, weight_shapes
+from src import pkl2ckpt, pth2ckpt
 from src.model_utils.errors import InputError
-from src.parameter_rules import BACKBONE_PRETRAINED, shapes_of
-from src.torch_file import load_torch
+from src.model_utils.paths import project_folder
 from src.util import sha256_file
-from tests import fake_torch
+from src.weights import checkpoint, weight_shapes
+from src.weights.parameter_rules import BACKBONE_PRETRAINED, shapes_of
+from src.weights.torch_file import load_torch
 from tests.golden import golden
+from tests.helpers import fake_torch
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = project_folder()
 
 
 def _specs(kind):

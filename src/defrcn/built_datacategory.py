@@ -313,7 +313,7 @@ def _few_shot(
     if not own[stem].few_shot:
         raise InputError(
             f"data set {name!r}: data.custom.{stem}.few_shot is empty; draw K-shot files with "
-            "python -m src.draw_kshot and name their folder there"
+            "python -m src.tools.draw_kshot and name their folder there"
         )
     return replace(info, name=name, few_shot=FewShot(root / own[stem].few_shot, shot, seed))
 

@@ -12,20 +12,14 @@ encoder's feature map.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from src.model_utils.errors import InputError
-from src.transforms import DECODE_ERRORS, resized_shape, transform_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +50,10 @@ class Picture:
     sha256: str
 
 
+Reader = Callable[[str], Picture]
+"""File name -> its picture; raises InputError where it cannot be read."""
+
+
 @dataclass(frozen=True)
 class Support:
     """Support boxes of one picture.
@@ -64,7 +62,7 @@ class Support:
         file_name: the picture.
         height: pixels, as annotated.
         width: pixels.
-        boxes: (R, 4) float32, see `support_boxes`.
+        boxes: (R, 4) float32, see `pictures.support_boxes`.
         classes: (R,) int, class indices of the test set.
     """
 
@@ -81,58 +79,6 @@ class Prototypes:
 
     vectors: np.ndarray
     counts: np.ndarray
-
-
-def read_picture(file_name: str, max_pixels: int) -> Picture:
-    """Read a picture as `cv2.imread` does (the official code's reader), EXIF orientation applied.
-
-    Raises:
-        InputError: the file is missing, too large, or does not decode.
-    """
-    try:
-        content = Path(file_name).read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{file_name} cannot be read ({error.strerror}); the calibration block "
-            "(test.pcb.enable) needs the picture itself, put it back where the data set has it"
-        ) from error
-    try:
-        with Image.open(io.BytesIO(content)) as header:
-            count = header.width * header.height
-    except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
-        raise InputError(f"{file_name}: not a readable picture ({error})") from error
-    if count > max_pixels:
-        raise InputError(
-            f"{file_name}: {count} pixels are over the limit of {max_pixels} "
-            "(data.max_image_pixels)"
-        )
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise InputError(f"{file_name}: OpenCV cannot decode this picture; save it as JPEG or PNG")
-    return Picture(np.asarray(pixels), hashlib.sha256(content).hexdigest())
-
-
-def support_boxes(
-    boxes: np.ndarray, height: int, width: int, *, short_edge: int, max_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bring support boxes into the frame that the official code compares them in.
-
-    They go to the detector's test size and come back by the ratio of heights for x and y alike,
-    as officially; since sizes are whole numbers, x may end some hundredths of a pixel off.
-
-    Args:
-        boxes: (R, 4), image frame.
-        height: pixels of the image.
-        width: pixels.
-        short_edge: of the detector's input in evaluation.
-        max_size: limit of its long edge.
-
-    Returns:
-        Boxes (R, 4) float32, and (R,) bool which of them are not empty.
-    """
-    size = resized_shape(height, width, short_edge, max_size)
-    moved, kept = transform_boxes(np.asarray(boxes).reshape(-1, 4), (height, width), size)
-    return moved * np.float32(height / size[0]), kept
 
 
 def axis_weights(start: np.ndarray, end: np.ndarray, length: int) -> np.ndarray:
@@ -208,7 +154,7 @@ def build_prototypes(
     supports: Iterable[Support],
     num_classes: int,
     *,
-    max_image_pixels: int,
+    read: Reader,
 ) -> Prototypes:
     """Average the vectors of each class's support boxes.
 
@@ -216,7 +162,7 @@ def build_prototypes(
         encoder: see `Encoder`.
         supports: the support set.
         num_classes: K.
-        max_image_pixels: see `read_picture`.
+        read: file name -> its picture.
 
     Raises:
         InputError: a picture cannot be read or has another size than annotated.
@@ -224,7 +170,7 @@ def build_prototypes(
     sums: np.ndarray | None = None
     counts = np.zeros(num_classes, np.int64)
     for support in supports:
-        pixels = read_picture(support.file_name, max_image_pixels).pixels
+        pixels = read(support.file_name).pixels
         if pixels.shape[:2] != (support.height, support.width):
             raise InputError(
                 f"{support.file_name}: the picture is {pixels.shape[1]} x {pixels.shape[0]} "
@@ -257,7 +203,7 @@ class Calibrator:
         alpha: share of the score in the mix.
         lower: scores up to this stay.
         upper: scores above this stay.
-        max_image_pixels: see `read_picture`.
+        read: file name -> its picture.
         feature_map: `(picture) -> (h, w, C)`; None asks the encoder. A cache comes in here.
 
     Classes without a support box keep their scores as well.
@@ -272,7 +218,7 @@ class Calibrator:
         alpha: float,
         lower: float,
         upper: float,
-        max_image_pixels: int,
+        read: Reader,
         feature_map: Callable[[Picture], np.ndarray] | None = None,
     ) -> None:
         self.encoder = encoder
@@ -282,7 +228,7 @@ class Calibrator:
         self.alpha = np.float32(alpha)
         self.lower = np.float32(lower)
         self.upper = np.float32(upper)
-        self.max_image_pixels = max_image_pixels
+        self._read = read
         self._feature_map = feature_map or (lambda picture: encoder.feature_map(picture.pixels))
 
     def __call__(
@@ -305,7 +251,7 @@ class Calibrator:
         chosen = self._chosen(scores, classes)
         if not chosen.any():
             return np.array(scores, np.float32)
-        features = self._feature_map(read_picture(file_name, self.max_image_pixels))
+        features = self._feature_map(self._read(file_name))
         return self._mixed(features, boxes, scores, classes, chosen)
 
     def on_pixels(

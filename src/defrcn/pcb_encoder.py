@@ -14,8 +14,8 @@ import numpy as np
 from mindspore import Tensor
 
 from src.defrcn.pcb_resnet import ResNet, layout_of
-from src.parameter_rules import shapes_of
 from src.util import idle_thread
+from src.weights.parameter_rules import shapes_of
 
 STRIDE = 32
 # ImageNet's mean and standard deviation of R, G, B, of values in 0..1.

@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn.resnet import FrozenBatchNorm, half, max_pool_after_relu, valid_mask
 from src.model_utils.errors import InputError
-from src.parameter_rules import ParameterRule, Shape
+from src.weights.parameter_rules import ParameterRule, Shape
 
 NUM_STAGES = 4
 #: The counter of torch's batch normalisation drives training only.

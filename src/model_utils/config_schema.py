@@ -48,7 +48,7 @@ class CustomDataset(Section):
     novel_classes: Names = Field(default=(), description="names of the classes with few examples")
     classes: Names = Field(default=(), description="VOC: class order; default: alphabetical")
     few_shot: str = Field(
-        default="", description="folder of K-shot files that src.draw_kshot wrote"
+        default="", description="folder of K-shot files that src.tools.draw_kshot wrote"
     )
 
     @model_validator(mode="after")

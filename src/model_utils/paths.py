@@ -1,4 +1,4 @@
-"""One check of the disk, for every module that needs a path the user gave."""
+"""Where the project lies, and one check of the disk for every path that a user gave."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import os
 from pathlib import Path
 
 from src.model_utils.errors import InputError
+
+
+def project_folder() -> Path:
+    """The folder that holds train.py and src, wherever this file lies below it.
+
+    Raises:
+        InputError: there is none, as when only some of the files were copied.
+    """
+    for folder in Path(__file__).resolve().parents:
+        if (folder / "train.py").is_file() and (folder / "src").is_dir():
+            return folder
+    raise InputError(
+        f"{Path(__file__).resolve()}: no folder above it holds train.py and src; keep the "
+        "project's files together"
+    )
 
 
 def require_path(

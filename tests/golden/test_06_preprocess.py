@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.batching import Preprocessing, collate
-from src.mindrecord_io import Row
-from src.transforms import flip_boxes, normalise_into, resize, resize_boxes, resized_shape, to_bgr
-from tests.data_helpers import encoded
+from src.data.batching import Preprocessing, collate
+from src.data.mindrecord_io import Row
+from src.data.transforms import (
+    flip_boxes,
+    normalise_into,
+    resize,
+    resize_boxes,
+    resized_shape,
+    to_bgr,
+)
 from tests.golden import golden
+from tests.helpers.data_helpers import encoded
 
 pytestmark = pytest.mark.golden
 MEAN, STD = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)

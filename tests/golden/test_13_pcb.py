@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from src.calibration.pictures import reader, support_boxes
+from src.data.transforms import to_xyxy
 from src.defrcn.built_datacategory import COCO_CATEGORIES, COCO_NOVEL_CLASSES
 from src.defrcn.pcb import (
     Calibrator,
@@ -11,10 +13,8 @@ from src.defrcn.pcb import (
     Support,
     box_vectors,
     build_prototypes,
-    support_boxes,
 )
 from src.defrcn.pcb_encoder import ResNetEncoder
-from src.transforms import to_xyxy
 from tests.golden import golden
 
 pytestmark = pytest.mark.golden
@@ -67,7 +67,7 @@ def calibrator(case, encoder, prototypes):
         alpha=case["alpha"],
         lower=case["lower"],
         upper=case["upper"],
-        max_image_pixels=MAX_PIXELS,
+        read=reader(MAX_PIXELS),
     )
 
 
@@ -75,7 +75,7 @@ def test_prototypes(encoder, case):
     # Of gfsod the first dozen classes and the last: each of them is a matter of its own boxes.
     labels = case["labels"] if len(case["labels"]) <= 20 else case["labels"][[*range(12), -1]]
     made = build_prototypes(
-        encoder, supports(case, labels), int(labels.max()) + 1, max_image_pixels=MAX_PIXELS
+        encoder, supports(case, labels), int(labels.max()) + 1, read=reader(MAX_PIXELS)
     )
     expected = case["prototypes"][np.isin(case["labels"], labels)]
     assert (made.counts[labels] == 2).all()

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.batching import Preprocessing, collate
+from src.data.batching import Preprocessing, collate
+from src.data.mindrecord_build import BuildReport, usable_boxes
+from src.data.mindrecord_io import Row
+from src.data.transforms import decode, resize, resized_shape, to_bgr
 from src.dataset import EvalLoader, build_mindrecord, load_dataset, usable_for_training
 from src.defrcn.built_datacategory import is_few_shot
-from src.mindrecord_build import BuildReport, usable_boxes
-from src.mindrecord_io import Row
-from src.transforms import decode, resize, resized_shape, to_bgr
 from tests.golden import golden
 
 pytestmark = pytest.mark.golden

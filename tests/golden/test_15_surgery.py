@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from src import model_surgery, pth2ckpt
-from src.checkpoint import load_weights, write_weights
 from src.defrcn.built_datacategory import resolve_dataset
-from src.torch_file import save_torch
+from src.weights.checkpoint import load_weights, write_weights
+from src.weights.torch_file import save_torch
 from tests.golden import golden, network
 
 pytestmark = pytest.mark.golden
@@ -69,7 +69,7 @@ def test_rows(tmp_path, dataset):
 @pytest.mark.own_process
 def test_fine_tuning_starts_from_a_converted_detector(tmp_path):
     """The official file, converted, operated on, is what the configured detector starts from."""
-    from src.assembly import load_detector
+    from src.assembly.training import load_detector
 
     kind, official = "fsod", golden.state_dict("base")
     save_torch(tmp_path / "model_final.pth", {"model": official, "iteration": 7})

@@ -1,0 +1,1 @@
+"""From the configuration to data, network and runs: what the entry points share."""

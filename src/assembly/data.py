@@ -1,0 +1,92 @@
+"""From the configuration to files: data sets by name and by content, weights of the calibration.
+
+No MindSpore here: tools that train nothing read data sets too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path, PurePath
+
+from src.dataset import load_dataset
+from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
+from src.model_utils.config import Config, require_path
+from src.util import sha256_file
+
+
+def custom_sets(config: Config) -> dict[str, CustomDataset]:
+    """The data sets of one's own that the configuration names."""
+    return {
+        name: CustomDataset(
+            format=own.format,
+            train=CustomSource(**own.train.model_dump()),
+            test=CustomSource(**own.test.model_dump()),
+            novel_classes=own.novel_classes,
+            classes=own.classes,
+            few_shot=own.few_shot,
+        )
+        for name, own in config.data.custom.items()
+    }
+
+
+def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list[Record]]:
+    """Read data sets by name.
+
+    Returns:
+        The first one's description, and all records.
+
+    Raises:
+        InputError: a name is unknown, a file is wrong, or the classes differ.
+    """
+    return load_dataset(
+        names,
+        datasets_root=config.datasets_root,
+        coco_root=config.coco_root,
+        custom=custom_sets(config),
+        official_vocsplit_sampling=config.data.official_vocsplit_sampling,
+    )
+
+
+def encoder_path(config: Config) -> Path:
+    """The calibration block's weights, which `pcb_modelpath` names.
+
+    Raises:
+        InputError: there is no such file; the message says how it is made.
+    """
+    target = shlex.quote(config.pcb_modelpath or "res101_ms.ckpt")
+    how = (
+        "make it of torchvision's resnet101-5d3b4d8f.pth with `python src/pth2ckpt.py --input "
+        f"resnet101-5d3b4d8f.pth --output {target}` (pictures unlike ImageNet's: `python -m "
+        "src.tools.pretrain_encoder`), or set test.pcb.enable to false"
+    )
+    return require_path("pcb_modelpath", config.pcb_modelpath, how, kind="file")
+
+
+def content_digest(config: Config, names: Sequence[str]) -> str:
+    """Hash of what data sets hold: classes, images by name and size, boxes; no pixels.
+
+    It does not depend on the folders that they lie in. Sets whose boxes are drawn anew at every
+    reading (`official_vocsplit_sampling`) count by their classes only.
+
+    Raises:
+        InputError: see `read_sets`.
+    """
+    found: list[object] = []
+    for name in names:
+        info, records = read_sets(config, (name,))
+        content: object = ""
+        if info.few_shot is None and info.format == "coco":
+            content = sha256_file(info.annotations)  # evaluation takes areas from it too
+        elif info.few_shot is None or info.few_shot.seeded:
+            content = [_described(record) for record in records]
+        found.append([info.class_names, content])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _described(record: Record) -> list[object]:
+    boxes = [astuple(annotation) for annotation in record.annotations]
+    return [PurePath(record.file_name).name, record.height, record.width, boxes]

@@ -1,0 +1,290 @@
+"""What train.py and eval.py share for evaluation: test sets, checkpoints, figures and pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from src import detecteval
+from src.assembly import training as assembly
+from src.assembly.calibration import make_calibrator
+from src.assembly.data import encoder_path, read_sets
+from src.dataset import EvalLoader
+from src.defrcn.built_datacategory import DatasetInfo, Record
+from src.defrcn.de_frcn import DeFRCN
+from src.engine.inference import Batches, Outputs, detect
+from src.engine.parallel import ALONE, Group
+from src.evaluation.detection_rows import ImageId, Row
+from src.evaluation.report.page import write_report
+from src.evaluation.visualize import render_detections
+from src.model_utils.config import Config, require_path
+from src.model_utils.errors import InputError
+from src.network_define import build_eval_step
+from src.util import write_json
+from src.weights.checkpoint import (
+    find_latest,
+    load_training_checkpoint,
+    load_weights,
+    read_manifest,
+)
+from src.weights.note import class_names_of
+from src.weights.parameter_rules import FULL, SURGERY_REMOVE, detector_rule
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A test set that is ready to be evaluated."""
+
+    info: DatasetInfo
+    records: list[Record]
+    loader: Batches
+
+
+def open_test_sets(
+    config: Config, trained: tuple[str, ...] = (), *, group: Group = ALONE
+) -> list[TestSet]:
+    """Read every test set, build its MindRecord if needed, and open it.
+
+    Args:
+        config: the configuration.
+        trained: the classes of the network, in order; empty: those of the first test set.
+        group: the processes that share the pictures.
+
+    Raises:
+        InputError: a test set has other classes, its files are wrong, or calibration is asked for
+            and its weights are missing.
+    """
+    if config.test.pcb.enable:
+        encoder_path(config)  # before a training of hours, not after it
+    sets: list[TestSet] = []
+    for name in config.data.test:
+        info, records = read_sets(config, (name,))
+        wanted, source = trained, "the training set"
+        if sets and not trained:
+            wanted, source = sets[0].info.class_names, f"test set {sets[0].info.name}"
+        if wanted and info.class_names != wanted:
+            raise InputError(
+                f"data.test: {name} has {len(info.class_names)} classes "
+                f"({', '.join(info.class_names[:3])}, …), {source} has {len(wanted)} "
+                f"({', '.join(wanted[:3])}, …); name sets of the same classes"
+            )
+        folder = Path(config.test_mindrecord_dir)
+        if len(config.data.test) > 1:
+            folder = folder / name
+        assembly.shared_mindrecord(
+            config, records, folder, info.class_names, training=False, group=group
+        )
+        loader = EvalLoader(
+            folder,
+            rank=group.rank,
+            world_size=group.size,
+            min_size=config.input.min_size_test,
+            max_size=config.input.max_size_test,
+            pixel_mean=config.input.pixel_mean,
+            pixel_std=config.input.pixel_std,
+            input_shapes=config.input.input_shapes,
+            num_workers=config.data.num_workers,
+            max_image_pixels=config.data.max_image_pixels,
+        )
+        sets.append(TestSet(info, records, loader))
+    return sets
+
+
+def evaluates(config: Config) -> bool:
+    """Whether training evaluates at all."""
+    return config.test.eval_at_end or config.test.eval_period > 0
+
+
+def evaluation_checkpoint(config: Config) -> Path:
+    """The path in `eval_checkpoint_path`, a `.ckpt` file or a folder of checkpoints."""
+    return require_path(
+        "eval_checkpoint_path", config.eval_checkpoint_path, "give a .ckpt file or its folder"
+    )
+
+
+def trained_classes(path: Path) -> tuple[str, ...]:
+    """The classes that a checkpoint says it was trained on; empty if it does not say."""
+    if not path.is_dir():
+        return class_names_of(path)
+    inner = path / "ckpt_0"
+    manifest = find_latest(inner if inner.is_dir() else path)
+    return () if manifest is None else tuple(read_manifest(manifest)["class_names"])
+
+
+def load_for_evaluation(
+    net: DeFRCN, path: Path, class_names: tuple[str, ...], key: str = "eval_checkpoint_path"
+) -> Path:
+    """Load a checkpoint file, or the newest one of a folder (or of its `ckpt_0`).
+
+    Args:
+        net: the detector.
+        path: file or folder.
+        class_names: its classes.
+        key: the configuration key that named the path.
+
+    Returns:
+        The file that was loaded (its manifest, in a folder).
+
+    Raises:
+        InputError: it is missing or damaged, or was trained on other classes.
+    """
+    if path.is_dir():
+        inner = path / "ckpt_0"
+        checkpoint = load_training_checkpoint(inner if inner.is_dir() else path)
+        if checkpoint is None:
+            raise InputError(f"{key}: there is no checkpoint in {path}")
+        source, params, trained = checkpoint.manifest, checkpoint.params, checkpoint.class_names
+    else:
+        source, params, trained = path, load_weights(path), class_names_of(path)
+    if trained and trained != class_names:
+        raise InputError(
+            f"{source} was trained on {len(trained)} classes ({', '.join(trained[:3])}, …), the "
+            f"test set has {len(class_names)} ({', '.join(class_names[:3])}, …); name a test set "
+            "with the same classes in data.test"
+        )
+    if detector_rule(params) is SURGERY_REMOVE:
+        raise InputError(
+            f"{key}: {source} has no class and box layer; if it comes from model "
+            "surgery, fine-tune it first"
+        )
+    assembly.load_into(net, params, str(source), FULL)
+    return source
+
+
+def evaluate_sets(
+    config: Config,
+    eval_step: Callable | Outputs,
+    sets: list[TestSet],
+    folder: Path,
+    note: str = "",
+    checkpoint: Path | None = None,
+    group: Group = ALONE,
+) -> tuple[str, dict]:
+    """Detect on every test set, judge, draw; write it all below `folder`.
+
+    Several processes share the pictures; the first of them judges and writes.
+
+    Args:
+        config: the configuration.
+        eval_step: compiled inference, or stored outputs.
+        sets: the test sets.
+        folder: where `metrics.json` goes, and all else if there is one test set only; each of
+            several has a folder of its name.
+        note: stands before each report.
+        checkpoint: the detector's file, whose support set the calibration block must have; None
+            for the network of a training that still runs.
+        group: as for `open_test_sets`.
+
+    Returns:
+        The report as text and the figures of `metrics.json`; nothing but on the first process.
+    """
+    texts, figures = [], {}
+    for one in sets:
+        place = folder / one.info.name if len(sets) > 1 else folder
+        # Before the detections: a missing file is then named at once, not after an hour.
+        calibrate = make_calibrator(config, one.info, checkpoint)
+        rows = detect(
+            eval_step,
+            one.loader,
+            one.info.category_ids,
+            score_threshold=config.test.score_threshold,
+            nms_threshold=config.test.nms_threshold,
+            max_detections=config.test.detections_per_image,
+            idle_wait=config.device_target == "CPU",
+            calibrate=calibrate,
+        )
+        rows = gather_rows(group, rows, [record.image_id for record in one.records])
+        if not group.leads:
+            continue
+        detecteval.write_rows(place / "detections.json", rows)
+        evaluation, written = _judge(
+            config,
+            one,
+            rows,
+            place,
+            pcb=calibrate is not None,
+            source=checkpoint.name if checkpoint else folder.name,
+        )
+        texts += [note + detecteval.report(evaluation), *written]
+        figures[one.info.name] = evaluation.to_json()
+    if not group.leads:
+        return "", {}
+    write_json(folder / "metrics.json", figures)
+    texts.append(f"figures: {folder / 'metrics.json'}")
+    return "\n".join(texts), figures
+
+
+def gather_rows(group: Group, rows: list[Row], order: list[ImageId]) -> list[Row]:
+    """The rows of all processes, in the order that one process alone would give.
+
+    Args:
+        group: the processes.
+        rows: of this one's pictures.
+        order: ids of all pictures, in the test set's order.
+    """
+    if group.size == 1:
+        return rows
+    parts = group.gather_bytes(json.dumps(rows).encode("ascii"))
+    place = {image_id: number for number, image_id in enumerate(order)}
+    # Those of a picture come from one process, in their order, which sorting keeps.
+    return sorted(
+        (row for part in parts for row in json.loads(part)),
+        key=lambda row: place[row["image_id"]],
+    )
+
+
+def _judge(
+    config: Config, one: TestSet, rows: list[Row], place: Path, *, pcb: bool, source: str
+) -> tuple[detecteval.Evaluation, list[str]]:
+    """Compute the figures; draw pictures and write the page as configured.
+
+    Args:
+        config: the configuration.
+        one: the test set.
+        rows: its detections.
+        place: folder of `pictures` and `report`.
+        pcb: whether the scores were calibrated.
+        source: where the detections come from, in a few words.
+
+    Returns:
+        The figures, and for each thing written a line that says where it is.
+    """
+    info, records = one.info, one.records
+    ground_truth = detecteval.dataset_ground_truth(info, records)
+    metric = detecteval.metric_of(info.name, config.test.metric)
+    evaluation = replace(detecteval.evaluate(info, ground_truth, rows, metric=metric), pcb=pcb)
+    written = []
+    if config.test.visualize_images:
+        render_detections(
+            records,
+            rows,
+            place / "pictures",
+            class_names=info.class_names,
+            category_ids=info.category_ids,
+            num_images=config.test.visualize_images,
+            max_pixels=config.data.max_image_pixels,
+        )
+        written.append(f"pictures of detections: {place / 'pictures'}")
+    if config.test.report:
+        page = write_report(
+            place / "report",
+            evaluation,
+            info,
+            ground_truth,
+            records,
+            rows,
+            source=source,
+            max_pixels=config.data.max_image_pixels,
+        )
+        written.append(f"page with curves, tables and sorted pictures: {page}")
+    return evaluation, written
+
+
+def make_eval_step(config: Config, net: DeFRCN) -> Callable:
+    """Compile inference as the configuration's input shapes want it."""
+    return build_eval_step(net, exact=config.input.input_shapes == "exact")

@@ -1,0 +1,336 @@
+"""What train.py and eval.py share: from the configuration to data, network and evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.assembly.data import read_sets
+from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
+from src.dataset import TrainLoader, build_mindrecord
+from src.defrcn.built_datacategory import is_few_shot
+from src.defrcn.data_types import DatasetInfo, Record
+from src.defrcn.de_frcn import DeFRCN
+from src.engine.parallel import ALONE, Group
+from src.engine.trainer import Noise, Trainer
+from src.lr_schedule import Schedule, scale_schedule
+from src.model_utils.config import Config, require_path, to_plain
+from src.model_utils.errors import InputError
+from src.model_utils.interruption import StopRequests
+from src.network_define import (
+    build_detector,
+    build_optimizer,
+    build_train_step,
+    initialise,
+    set_parameters,
+)
+from src.util import write_json
+from src.weights.checkpoint import (
+    TrainingCheckpoint,
+    load_weights,
+)
+from src.weights.note import check_classes, class_names_of
+from src.weights.parameter_rules import (
+    BACKBONE_PRETRAINED,
+    FULL,
+    SURGERY_REMOVE,
+    ParameterRule,
+    detector_rule,
+    shapes_of,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Record]) -> None:
+    """Write `support_set.json` into the run's folder if a training set is a K-shot set.
+
+    Args:
+        config: the configuration.
+        info: the first training set.
+        records: of all training sets.
+
+    Raises:
+        InputError: a run is resumed with other boxes than it was started with.
+    """
+    path = Path(config.save_checkpoint_path) / FILE_NAME
+    names = tuple(name for name in config.data.train if is_few_shot(name))
+    if not names:
+        path.unlink(missing_ok=True)  # of another run that had this folder
+        return
+    if names != config.data.train:
+        _, records = read_sets(config, names)
+    support = SupportSet("+".join(names), info.class_names, tuple(records))
+    if config.resume and path.is_file() and not config.data.official_vocsplit_sampling:
+        before = read_support_set(path)
+        if before.sha256 != support.sha256:
+            raise InputError(
+                f"{path} holds the boxes of {before.dataset}, which the run was started with, and "
+                f"they are not those of {support.dataset} now; set --shot_seed and the data as "
+                "they were, or start a run in another folder"
+            )
+    boxes = sum(len(record.annotations) for record in records)
+    logger.info("%s: %d boxes, %s: %s", support.dataset, boxes, path, support.sha256[:12])
+    write_json(path, support.to_json(), indent=1)
+
+
+def shared_mindrecord(
+    config: Config,
+    records: list[Record],
+    folder: Path,
+    class_names: tuple[str, ...],
+    *,
+    training: bool,
+    group: Group,
+) -> None:
+    """Have one process of each machine build a MindRecord folder; return when it is there."""
+    build_mindrecord(
+        records,
+        folder,
+        class_names=class_names,
+        training=training,
+        max_image_pixels=config.data.max_image_pixels,
+        num_workers=config.data.num_workers,
+        builds=group.local_rank == 0,
+        wait_minutes=config.data.wait_minutes,
+    )
+    # Not before the builder has also checked what was there already.
+    group.wait()
+
+
+def open_training_data(config: Config, *, start_batch: int, group: Group = ALONE) -> TrainLoader:
+    """Read the training sets, build their MindRecord if needed, and open them.
+
+    The boxes of K-shot sets are written beside the run's checkpoints: see `write_support_set`.
+
+    Args:
+        config: the configuration.
+        start_batch: number of the first batch, for a resumed run.
+        group: the processes that share the data.
+    """
+    info, records = read_sets(config, config.data.train)
+    if group.leads:
+        write_support_set(config, info, records)
+    shared_mindrecord(
+        config,
+        records,
+        Path(config.train_mindrecord_dir),
+        info.class_names,
+        training=config.data.filter_empty,
+        group=group,
+    )
+    return TrainLoader(
+        config.train_mindrecord_dir,
+        batch_size=config.solver.images_per_card,
+        seed=config.seed,
+        rank=group.rank,
+        world_size=group.size,
+        start_batch=start_batch,
+        min_sizes=config.input.min_size_train,
+        max_size=config.input.max_size_train,
+        flip_probability=config.input.flip_probability,
+        pixel_mean=config.input.pixel_mean,
+        pixel_std=config.input.pixel_std,
+        input_shapes=config.input.input_shapes,
+        aspect_ratio_grouping=config.data.aspect_ratio_grouping,
+        num_workers=config.data.num_workers,
+        max_image_pixels=config.data.max_image_pixels,
+    )
+
+
+def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
+    """Build the detector for these classes.
+
+    Raises:
+        InputError: `model.num_classes` is another number.
+    """
+    wanted = config.model.num_classes
+    if wanted is not None and wanted != len(class_names):
+        raise InputError(
+            f"model.num_classes is {wanted}, but the data set has {len(class_names)} classes; "
+            "set it to that number or leave it out"
+        )
+    exact = config.input.input_shapes == "exact"
+    return build_detector(
+        config.model,
+        num_classes=len(class_names),
+        max_size=max(config.input.max_size_train, config.input.max_size_test),
+        masked=not exact,
+        fast=config.model.formulation != "plain",
+    )
+
+
+def load_into(net: DeFRCN, params: dict[str, np.ndarray], source: str, rule: ParameterRule) -> None:
+    """Check every name and shape against the network, then set the parameters."""
+    parameters = list(net.get_parameters())
+    wanted = {parameter.name: tuple(parameter.shape) for parameter in parameters}
+    rule.check(shapes_of(params), wanted, source)
+    set_parameters(parameters, params)
+    logger.info("loaded %s", source)
+
+
+def load_detector(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None:
+    """Load a detector to go on from: whole, or without class layers, which keep what they have.
+
+    Args:
+        net: the detector, initialised.
+        path: `.ckpt` of base training, of surgery, or converted.
+        class_names: of the training set.
+
+    Raises:
+        InputError: the file does not fit the network, or is for other classes.
+    """
+    params = load_weights(path)
+    rule = detector_rule(params)
+    if rule is SURGERY_REMOVE:
+        logger.info("%s has no class and box layer: they start anew", path)
+    else:
+        bias = params.get("roi_heads.box_predictor.cls_score.bias")
+        given = net.num_classes if bias is None else len(bias) - 1
+        if given != net.num_classes:
+            raise InputError(
+                f"model_pretrained_path: {path} is for {given} classes, the training set has "
+                f"{net.num_classes}; make it ready for them with python -m src.model_surgery"
+            )
+        check_classes(class_names_of(path), class_names, path, "the training set")
+    load_into(net, params, str(path), rule)
+
+
+def load_start(
+    config: Config,
+    net: DeFRCN,
+    resumed: TrainingCheckpoint | None,
+    class_names: tuple[str, ...],
+) -> None:
+    """Set the weights that training starts from.
+
+    These are a resumed run's own, `model_pretrained_path`, `backbone_pretrained_path` for the
+    backbone and res5, or else random ones; what a file does not hold is random too.
+
+    Args:
+        config: the configuration.
+        net: the detector.
+        resumed: the checkpoint of a run to continue.
+        class_names: of the training set.
+
+    Raises:
+        InputError: a file is missing, does not fit the network, or is for other classes.
+    """
+    initialise(net, config.seed)
+    if resumed is not None:
+        check_classes(
+            resumed.class_names, class_names, resumed.manifest, "the training set of this run"
+        )
+        load_into(net, resumed.params, str(resumed.manifest), FULL)
+    elif config.model_pretrained_path:
+        key = "model_pretrained_path"
+        path = require_path(
+            key, config.model_pretrained_path, "give a detector's .ckpt file", kind="file"
+        )
+        load_detector(net, path, class_names)
+    elif config.backbone_pretrained_path:
+        key = "backbone_pretrained_path"
+        path = require_path(
+            key, config.backbone_pretrained_path, "make it of R-101.pkl with src/pkl2ckpt.py"
+        )
+        load_into(net, load_weights(path), str(path), BACKBONE_PRETRAINED)
+    elif config.model.backbone.norm == "FrozenBN":
+        raise InputError(
+            "backbone_pretrained_path and model_pretrained_path are empty, but a network with "
+            "model.backbone.norm FrozenBN cannot be trained from random weights; name a file, "
+            "or set the norm to BN (GN for one picture a step) and freeze_at to 0"
+        )
+
+
+def make_schedule(config: Config, world_size: int) -> Schedule:
+    """The learning rate's schedule for the real batch; the log says what was scaled."""
+    solver = config.solver
+    schedule = Schedule(
+        base_lr=solver.base_lr,
+        max_steps=solver.max_iter,
+        milestones=solver.steps,
+        gamma=solver.gamma,
+        warmup_steps=solver.warmup_iters,
+        warmup_factor=solver.warmup_factor,
+    )
+    batch = solver.images_per_card * world_size
+    if not solver.scale_to_batch or batch == solver.images_per_batch:
+        logger.info("%d images a step; the schedule is used as it stands", batch)
+        return schedule
+    scaled = scale_schedule(schedule, solver.images_per_batch, batch)
+    logger.info(
+        "%d images a step instead of %d: lr %g -> %g, steps %d -> %d, decay at %s -> %s, "
+        "warm-up %d -> %d (solver.scale_to_batch)",
+        batch,
+        solver.images_per_batch,
+        schedule.base_lr,
+        scaled.base_lr,
+        schedule.max_steps,
+        scaled.max_steps,
+        list(schedule.milestones),
+        list(scaled.milestones),
+        schedule.warmup_steps,
+        scaled.warmup_steps,
+    )
+    return scaled
+
+
+def make_trainer(
+    config: Config,
+    net: DeFRCN,
+    schedule: Schedule,
+    loader: TrainLoader,
+    *,
+    group: Group,
+    evaluate: Callable[[int], None] | None,
+    stop: StopRequests | None = None,
+) -> Trainer:
+    """Build optimizer, compiled steps and training loop."""
+    solver, model = config.solver, config.model
+    optimizer = build_optimizer(
+        net,
+        momentum=solver.momentum,
+        nesterov=solver.nesterov,
+        weight_decay=solver.weight_decay,
+        weight_decay_bias=solver.weight_decay_bias,
+        weight_decay_norm=solver.weight_decay_norm,
+        kind=solver.optimizer,
+    )
+    gradients_of, update = build_train_step(
+        net,
+        optimizer,
+        batch_size=solver.images_per_card,
+        exact=config.input.input_shapes == "exact",
+        reducer=group.reducer(optimizer.parameters),
+    )
+    rois = solver.images_per_card * model.roi_heads.batch_size_per_image
+    width = 8 * model.backbone.res2_out_channels
+    noise = Noise(
+        anchors_per_cell=len(model.anchors.sizes) * len(model.anchors.aspect_ratios),
+        proposals=model.rpn.post_nms_topk_train,
+        dropout=(rois, width) if model.roi_heads.cls_dropout else (1, 1),
+    )
+    return Trainer(
+        net,
+        optimizer,
+        gradients_of,
+        update,
+        schedule,
+        noise,
+        seed=config.seed,
+        num_images=loader.num_images,
+        folder=config.save_checkpoint_path,
+        info={"class_names": list(loader.class_names), "config": to_plain(config)},
+        log_period=config.log.period,
+        save_period=config.checkpoint.period,
+        keep_last=config.checkpoint.keep_last,
+        evaluate=evaluate,
+        eval_period=config.test.eval_period,
+        idle_wait=config.device_target == "CPU",
+        max_skipped=solver.max_skipped_steps,
+        stop=stop,
+        group=group,
+    )

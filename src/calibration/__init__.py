@@ -1,0 +1,1 @@
+"""The calibration block's pictures, support set and stored prototypes."""

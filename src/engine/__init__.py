@@ -1,0 +1,1 @@
+"""What runs the network: training loop, inference, several processes."""

@@ -1,0 +1,381 @@
+"""The training loop: one step after the other, logged, saved, resumable."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from src.data.batching import Batch
+from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
+from src.engine.parallel import ALONE, Group
+from src.engine.watch.watch import Watch
+from src.lr_schedule import Schedule
+from src.model_utils.errors import InputError
+from src.model_utils.interruption import Interrupted, StopRequests
+from src.util import idle_thread, writing
+from src.weights.checkpoint import TrainingCheckpoint, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+# Keeps the draws of anchors and proposals apart from those of the data.
+_NOISE_STREAM = 1
+CHECKPOINTS = "ckpt_0"  # below a run's folder
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Sizes of the random numbers that `DeFRCN.losses` takes.
+
+    Attributes:
+        anchors_per_cell: anchors at each cell of stride 16.
+        proposals: P, proposals an image.
+        dropout: (R, C) of the class layer's dropout; (1, 1) without.
+    """
+
+    anchors_per_cell: int
+    proposals: int
+    dropout: tuple[int, int]
+
+    def draw(self, seed: int, rank: int, step: int, batch: Batch) -> tuple[np.ndarray, ...]:
+        """The random numbers of one step; they depend on the arguments only."""
+        rng = np.random.default_rng([seed, _NOISE_STREAM, rank, step])
+        count, _, height, width = batch.images.shape
+        cells = math.ceil(height / 16) * math.ceil(width / 16)
+        slots = self.proposals + batch.gt_boxes.shape[1]
+        return (
+            rng.random((count, cells * self.anchors_per_cell), np.float32),
+            rng.random((count, slots), np.float32),
+            rng.random(self.dropout, np.float32),
+        )
+
+
+def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """The first six inputs of `DeFRCN.losses`."""
+    return (
+        Tensor.from_numpy(batch.images),
+        Tensor(batch.image_sizes),
+        Tensor(batch.padded_size),
+        Tensor(batch.gt_boxes),
+        Tensor(batch.gt_classes),
+        Tensor(batch.gt_valid),
+    )
+
+
+def step_in_epoch(step: int, batch_size: int, num_images: int) -> tuple[int, int]:
+    """Epoch and step within it after `step` steps: images seen over images, rounded up."""
+    epoch = max(1, math.ceil(step * batch_size / num_images))
+    before = (epoch - 1) * num_images // batch_size
+    return epoch, step - before
+
+
+class Trainer:
+    """Trains a detector from step `start` to the end of its schedule.
+
+    Args:
+        net: the detector.
+        optimizer: over its trainable parameters.
+        gradients_of: compiled, see `network_define.build_train_step`.
+        update: compiled, likewise.
+        schedule: steps and rates.
+        noise: see `Noise`.
+        seed: of the noise.
+        num_images: training images of all processes.
+        folder: checkpoints go to `folder/ckpt_0`, losses to `folder/loss_0.log`, both from the
+            first process.
+        info: stored with every checkpoint, `class_names` included.
+        log_period: steps between lines.
+        save_period: steps between checkpoints.
+        keep_last: checkpoints that are kept.
+        evaluate: called with the step at every `eval_period`; None for never.
+        eval_period: steps between evaluations; 0 for none.
+        idle_wait: see `util.idle_thread`, for the CPU.
+        max_skipped: steps whose loss or gradient is not finite that are left out (in the whole
+            run, resumed or not) before one stops the training.
+        stop: asked after every step; None for never.
+        group: the processes that train together.
+
+    Attributes:
+        step: steps done, those left out included.
+        skipped: steps left out.
+        evaluated: step of the last evaluation; -1 without.
+    """
+
+    def __init__(
+        self,
+        net: DeFRCN,
+        optimizer: nn.Cell,
+        gradients_of: Callable,
+        update: Callable,
+        schedule: Schedule,
+        noise: Noise,
+        *,
+        seed: int,
+        num_images: int,
+        folder: str | os.PathLike[str],
+        info: Mapping[str, Any],
+        log_period: int,
+        save_period: int,
+        keep_last: int,
+        evaluate: Callable[[int], None] | None = None,
+        eval_period: int = 0,
+        idle_wait: bool = False,
+        max_skipped: int = 0,
+        stop: StopRequests | None = None,
+        group: Group = ALONE,
+    ) -> None:
+        self.net = net
+        self.optimizer = optimizer
+        self.gradients_of = gradients_of
+        self.update = update
+        self.schedule = schedule
+        self.noise = noise
+        self.seed = seed
+        self.group = group
+        self.num_images = num_images
+        self.folder = Path(folder)
+        self.info = dict(info)
+        self.log_period = log_period
+        self.save_period = save_period
+        self.keep_last = keep_last
+        self.evaluate = evaluate
+        self.eval_period = eval_period
+        self.idle_wait = idle_wait
+        self.max_skipped = max_skipped
+        self.stop = stop or StopRequests()
+        self._agreed = 0  # the signal that some process had received when the last step was done
+        self.step = 0
+        self.skipped = 0
+        self.evaluated = -1
+        self._saved = -1
+        self.seconds_before = 0.0
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where the checkpoints are, those of the first process, which serve all."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def evaluates_now(self) -> bool:
+        """Whether an evaluation on the way is due after the present step."""
+        return bool(self.evaluate and self.eval_period) and self.step % self.eval_period == 0
+
+    def restore(self, checkpoint: TrainingCheckpoint) -> None:
+        """Continue after a checkpoint's last step.
+
+        Raises:
+            InputError: its optimizer state or seed does not belong to this run.
+        """
+        state = checkpoint.state
+        wanted = {p.name: p for p in self.optimizer.state}
+        given = set(state) - {"seed", "world_size", "seconds", "skipped"}
+        if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
+            raise InputError(
+                f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
+                "with the configuration that the run was started with"
+            )
+        if int(state["seed"]) != self.seed or int(state["world_size"]) != self.group.size:
+            raise InputError(
+                f"{checkpoint.manifest}: was trained with seed {int(state['seed'])} on "
+                f"{int(state['world_size'])} cards; resume with the same"
+            )
+        for name, parameter in wanted.items():
+            ops.assign(parameter, Tensor(state[name]))  # see `network_define.set_parameters`
+        self.step = checkpoint.step
+        self.seconds_before = float(state["seconds"])
+        self.skipped = int(state.get("skipped", 0))
+        self._saved = self.step
+
+    def run(self, batches: Iterator[Batch], watch: Watch | None = None) -> None:
+        """Train.
+
+        Args:
+            batches: starts with the batch of the next step.
+            watch: is told of every step, and the numbers of every line of the log.
+
+        Raises:
+            InputError: a loss or gradient is not finite (nothing was updated by that step), or
+                the disk is full.
+            Interrupted: a signal came; the step under way was finished and saved.
+        """
+        with self.stop.deferred(), self.group.speaking():
+            self.group.broadcast([*self.net.get_parameters(), *self.optimizer.state])
+            self._run(batches, watch or Watch())
+            self._share_statistics()
+            # Nobody ends, whatever the reason, before the last checkpoint is written.
+            self.group.wait()
+            self.stop.check()
+
+    def _run(self, batches: Iterator[Batch], watch: Watch) -> None:
+        started = self._mark = time.monotonic()
+        self._data_seconds, self._marked_step = 0.0, self.step
+        first_step = self.step
+        while self.step < self.schedule.max_steps:
+            watch.before_step()
+            waiting = time.monotonic()
+            batch = next(batches)
+            self._data_seconds += time.monotonic() - waiting
+            lr = self.schedule.lr(self.step)
+            # The first step compiles, which is this thread's own work.
+            with idle_thread(self.idle_wait and self.step > first_step):
+                losses = self._one_step(batch, lr)
+            self.step += 1
+            watch.after_step()
+            elapsed = self.seconds_before + time.monotonic() - started
+            last = self.step == self.schedule.max_steps
+            evaluates = self.evaluates_now
+            if self._logs(first_step):
+                watch.scalars(self.step, self._log(losses, lr, elapsed, len(batch.image_ids)))
+            ending = self._ending
+            if self._every(self.save_period) or last or evaluates or ending:
+                # also before an evaluation, which may take longer than what it could lose
+                self._save(elapsed)
+            if ending:
+                self.group.wait()
+                raise Interrupted(ending)
+            if evaluates:
+                self._evaluate()
+
+    @property
+    def _ending(self) -> int | None:
+        """The signal to end by after this step; several processes end by the same one."""
+        return self.stop.received if self.group.size == 1 else self._agreed or None
+
+    def _every(self, period: int) -> bool:
+        return self.step % period == 0
+
+    def _logs(self, first_step: int) -> bool:
+        """Whether the present step is logged: some are, the first and the last, by one process."""
+        edge = self.step in (first_step + 1, self.schedule.max_steps)
+        return self.group.leads and (edge or self._every(self.log_period))
+
+    def _share_statistics(self) -> None:
+        """Give all processes the first one's running statistics, those that are saved."""
+        parameters = self.net.get_parameters()
+        self.group.broadcast([one for one in parameters if ".running_" in one.name])
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        self._share_statistics()
+        with self.stop.immediate():
+            self.evaluate(self.step)
+        self.evaluated = self.step
+
+    def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
+        noise = self.noise.draw(self.seed, self.group.rank, self.step, batch)
+        losses, square_norm, gradients = self.gradients_of(
+            *batch_tensors(batch), *(Tensor(array) for array in noise)
+        )
+        mine = np.append(losses.asnumpy(), square_norm.asnumpy())
+        # All processes see all rows, so that all decide the same.
+        rows = self.group.gather(np.append(mine, self.stop.received or 0).astype(np.float32))
+        self._agreed = int(rows[:, -1].max())
+        bad = [rank for rank, row in enumerate(rows) if not np.isfinite(row).all()]
+        if bad:
+            self._not_finite(rows[bad[0]], bad, batch)
+        else:
+            self.update(gradients, Tensor(lr, ms.float32))
+        return np.asarray(rows[:, : len(LOSS_NAMES)].mean(axis=0))
+
+    def _not_finite(self, row: np.ndarray, ranks: list[int], batch: Batch) -> None:
+        """Leave a step out, or stop; the weights are those from before it.
+
+        Args:
+            row: losses of the first process that it happened to.
+            ranks: all those.
+            batch: this process's.
+        """
+        named = ", ".join(f"{n} {v:.4g}" for n, v in zip(LOSS_NAMES, row))
+        files = self.group.gather_bytes(", ".join(map(str, batch.file_names)).encode())
+        message = (
+            f"step {self.step + 1}: the loss or its gradient is not finite ({named}) for "
+            f"{', '.join(files[rank].decode() for rank in ranks)}; the weights were not changed "
+            "by it"
+        )
+        if self.skipped < self.max_skipped:
+            self.skipped += 1
+            logger.warning(
+                "%s; step left out, %d of at most %d (solver.max_skipped_steps)",
+                message,
+                self.skipped,
+                self.max_skipped,
+            )
+            return
+        before = f" after {self.skipped} steps left out" if self.skipped else ""
+        raise InputError(
+            f"{message}. Training ends{before}: lower solver.base_lr, lengthen "
+            "solver.warmup_iters, look at these images, or allow some such steps with "
+            "solver.max_skipped_steps"
+        )
+
+    def _log(self, losses: np.ndarray, lr: float, elapsed: float, count: int) -> dict[str, float]:
+        """Write the lines of a step; return what they say by name."""
+        now = time.monotonic()
+        steps = max(self.step - self._marked_step, 1)
+        per_step = (now - self._mark) / steps
+        remaining = (self.schedule.max_steps - self.step) * per_step
+        shown = {
+            "loss/total": float(losses.sum()),
+            **{f"loss/{name}": float(value) for name, value in zip(LOSS_NAMES, losses)},
+            "lr": lr,
+            "speed/images_per_second": count * self.group.size / per_step,
+            "speed/data_seconds": self._data_seconds / steps,
+            "memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        }
+        logger.info(
+            "step %d/%d  total %.4f  %s  lr %.6f  %.2f images/s  data %.3f s  eta %s  %.1f GB",
+            self.step,
+            self.schedule.max_steps,
+            shown["loss/total"],
+            "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_NAMES, losses)),
+            lr,
+            shown["speed/images_per_second"],
+            shown["speed/data_seconds"],
+            time.strftime("%H:%M:%S", time.gmtime(remaining))
+            if remaining < 86400
+            else f"{remaining / 86400:.1f} days",
+            shown["memory_gb"],
+        )
+        images = count * self.group.size
+        epoch, step = step_in_epoch(self.step, images, self.num_images)
+        path = self.folder / "loss_0.log"
+        line = (
+            f"{int(elapsed)} s | epoch: {epoch} step: {step} "
+            f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
+        )
+        with writing(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as handle:
+                handle.write(line)
+        self._mark, self._marked_step, self._data_seconds = now, self.step, 0.0
+        return shown
+
+    def _save(self, elapsed: float) -> None:
+        if self._saved == self.step or not self.group.leads:
+            return
+        state = {p.name: p.asnumpy() for p in self.optimizer.state}
+        state["seed"] = np.array(self.seed)
+        state["world_size"] = np.array(self.group.size)
+        state["seconds"] = np.array(elapsed)
+        state["skipped"] = np.array(self.skipped)
+        params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
+        path = save_checkpoint(
+            self.checkpoint_folder,
+            self.step,
+            params,
+            state,
+            self.info,
+            keep_last=self.keep_last,
+        )
+        self._saved = self.step
+        logger.info("saved %s", path)

@@ -1,0 +1,272 @@
+"""An evaluation as a folder that a browser shows: one page, plots, sorted pictures, tables.
+
+Everything is in the folder and nothing refers to the network, so it may be copied anywhere:
+
+    index.html   per_class.csv   pictures.csv   plots/*.svg   pictures/{ok,missed,false}/*.jpg
+
+A picture counts as *missed* if an object in it is missed, as *false* if a detection in it is, and
+lies in both folders if both happen; else it is *ok*. For this each class keeps the detections from
+its best score threshold on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from src.data.transforms import PILLOW_MAX_PIXELS, decode, to_bgr
+from src.defrcn.built_datacategory import DatasetInfo, Record
+from src.evaluation.detection_rows import Row
+from src.evaluation.figures import COLUMNS, MEANING, PREFIXES, UNDEFINED, Evaluation
+from src.evaluation.report import plots as report_plots
+from src.evaluation.report.analysis import Analysis, Finding, Picture, analyse, class_rows, to_csv
+from src.evaluation.visualize import Colour, Label, draw_at_viewing_size
+from src.model_utils.errors import InputError
+from src.util import atomic_path, write_text
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+# In the head of each page, and how a folder is recognised that may be written again.
+MARK = '<meta name="generator" content="defrcn evaluation report">'
+KINDS = ("ok", "missed", "false")
+JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of the gallery: its file relative to the page, name, kind, counts of outcomes."""
+
+    path: str
+    name: str
+    kind: str
+    hits: int
+    missed: int
+    false: int
+
+
+def write_report(
+    folder: str | Path,
+    evaluation: Evaluation,
+    info: DatasetInfo,
+    ground_truth: Mapping[str, Any],
+    records: Sequence[Record],
+    rows: Sequence[Row],
+    *,
+    source: str = "",
+    max_pictures: int = 24,
+    max_pixels: int = PILLOW_MAX_PIXELS,
+) -> Path:
+    """Write the page and everything on it.
+
+    Args:
+        folder: Where; new, empty, or with an earlier page, which is replaced.
+        evaluation: The figures.
+        info: The test set, its classes filled in.
+        ground_truth: COCO annotations that the figures are of.
+        records: The test set's images with their files.
+        rows: The detections.
+        source: Where the detections come from, such as the checkpoint's name; shown.
+        max_pictures: Drawn of each kind; `pictures.csv` lists all.
+        max_pixels: Larger images are refused, as in evaluation.
+
+    Returns:
+        The page's file.
+
+    Raises:
+        InputError: If the folder holds something else, or an image cannot be read.
+    """
+    folder = Path(folder)
+    _clear(folder)
+    analysis = analyse(
+        ground_truth,
+        rows,
+        dataset=info.name,
+        class_names=info.class_names,
+        category_ids=info.category_ids,
+        base_classes=info.base_classes,
+        novel_classes=info.novel_classes,
+    )
+    pictures = analysis.at_best_thresholds()
+    files = {record.image_id: record.file_name for record in records}
+    table = class_rows(analysis, evaluation)
+    write_text(folder / "per_class.csv", to_csv(table))
+    write_text(folder / "pictures.csv", to_csv(_picture_rows(pictures, files)))
+    _write_plots(folder / "plots", analysis)
+    shown = _write_pictures(folder, pictures, files, info.class_names, max_pictures, max_pixels)
+    page = _environment().get_template("report.html.j2")
+    text = page.render(
+        mark=MARK,
+        ev=evaluation,
+        meaning=MEANING[evaluation.metric],
+        source=source,
+        columns=COLUMNS[evaluation.metric],
+        figures=_group_figures(evaluation),
+        table=table,
+        classes=analysis.classes,
+        shown=shown,
+        kinds=KINDS,
+        counts={kind: sum(kind in one.kinds for one in pictures) for kind in KINDS},
+        colours={
+            "hit": report_plots.HIT,
+            "false": report_plots.FALSE,
+            "missed": report_plots.MISSED,
+        },
+    )
+    write_text(folder / "index.html", text)
+    logger.info("report: %s", folder / "index.html")
+    return folder / "index.html"
+
+
+def _clear(folder: Path) -> None:
+    """Remove an earlier report's pictures and plots; refuse a folder with anything else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    page = folder / "index.html"
+    if not (page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")):
+        raise InputError(f"{folder} holds other files; name a new or empty folder for the report")
+    for part in ("pictures", "plots"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    return environment
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    """A figure for the page; a dash if it is not defined."""
+    return "–" if value is None or value == UNDEFINED else f"{value:.{digits}f}"
+
+
+def _group_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The rows of the page's first table: official name, classes, figures."""
+    return [
+        {
+            "group": group,
+            "prefix": PREFIXES[group],
+            "classes": evaluation.classes_of(group),
+            "values": [evaluation.groups[group][name] for name in COLUMNS[evaluation.metric]],
+        }
+        for group in evaluation.shown_groups
+    ]
+
+
+def _picture_rows(pictures: Sequence[Picture], files: Mapping[Any, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": one.image_id,
+            "file": Path(files[one.image_id]).name if one.image_id in files else "",
+            "kind": "+".join(one.kinds),
+            "found": one.count("found"),
+            "missed": one.count("missed"),
+            "false": one.count("false"),
+        }
+        for one in pictures
+    ]
+
+
+def _write_plots(folder: Path, analysis: Analysis) -> None:
+    """Write each plot for light and for dark pages."""
+    plots = {
+        "curves": report_plots.curves_plot(analysis.classes),
+        "scores": report_plots.histogram_plot(analysis.classes),
+    }
+    for index, one in enumerate(analysis.classes):
+        plots[f"class_{index:03d}"] = report_plots.class_plot(one)
+    for name, svg in plots.items():
+        write_text(folder / f"{name}.svg", svg)
+        write_text(folder / f"{name}.dark.svg", report_plots.dark(svg))
+
+
+def _chosen(pictures: Sequence[Picture], kind: str, number: int) -> list[Picture]:
+    """The most telling pictures of a kind first: most objects, most missed, most certain errors."""
+    members = [one for one in pictures if kind in one.kinds]
+    if kind == "false":
+        return sorted(members, key=lambda one: -_worst(one))[:number]
+    outcome = "missed" if kind == "missed" else "found"
+    return sorted(members, key=lambda one: -one.count(outcome))[:number]
+
+
+def _worst(picture: Picture) -> float:
+    return max((one.score for one in picture.detections if one.outcome == "false"), default=0.0)
+
+
+def _write_pictures(
+    folder: Path,
+    pictures: Sequence[Picture],
+    files: Mapping[Any, str],
+    class_names: Sequence[str],
+    number: int,
+    max_pixels: int,
+) -> list[Shown]:
+    shown = []
+    drawn: dict[Any, Path] = {}
+    for kind in KINDS:
+        for place, picture in enumerate(_chosen(pictures, kind, number)):
+            source = Path(files[picture.image_id])
+            name = f"{place:03d}_{re.sub(r'[^A-Za-z0-9._-]', '_', source.stem)}.jpg"
+            target = folder / "pictures" / kind / name
+            if picture.image_id in drawn:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(drawn[picture.image_id], target)
+            else:
+                image = to_bgr(decode(source.read_bytes(), str(source), max_pixels))
+                labels = picture_labels(picture, class_names)
+                _write_jpeg(target, draw_at_viewing_size(image, labels))
+                drawn[picture.image_id] = target
+            counts = [picture.count(outcome) for outcome in ("hit", "missed", "false")]
+            shown.append(Shown(f"pictures/{kind}/{name}", source.name, kind, *counts))
+    return shown
+
+
+def picture_labels(picture: Picture, class_names: Sequence[str]) -> list[Label]:
+    """What to draw: detections solid, missed objects dashed, ignored ones faint; best last."""
+    colours = {
+        "hit": _bgr(report_plots.HIT),
+        "false": _bgr(report_plots.FALSE),
+        "missed": _bgr(report_plots.MISSED),
+        "ignored": (150, 150, 150),
+    }
+
+    def label(one: Finding, text: str) -> Label:
+        faint, dashed = one.outcome == "ignored", one.outcome == "missed"
+        return Label(one.bbox, one.class_index, text, faint, dashed, colours[one.outcome])
+
+    labels = [
+        label(one, f"{class_names[one.class_index]} ({one.outcome})")
+        for one in picture.objects
+        if one.outcome != "found"
+    ]
+    for one in sorted(picture.detections, key=lambda one: one.score):
+        note = " false" if one.outcome == "false" else ""
+        labels.append(label(one, f"{class_names[one.class_index]} {one.score:.2f}{note}"))
+    return labels
+
+
+def _bgr(colour: str) -> Colour:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return blue, green, red
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    """Write a blue-first image as JPEG, atomically."""
+    with atomic_path(path) as partial:
+        picture = Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+        picture.save(partial, format="JPEG", quality=JPEG_QUALITY)

@@ -1,0 +1,1 @@
+"""The detector as it leaves home: graph, manifest, results."""

@@ -1,0 +1,1 @@
+"""Start the processes of one training and end them together."""

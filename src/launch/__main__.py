@@ -1,0 +1,376 @@
+r"""Start a program of this project, in one process or several, and see it through.
+
+    python -m src.launch train.py --config_path=FILE [--key=value …]
+    python -m src.launch --worker_num 2 train.py --config_path=FILE …
+
+The program is a file, or a module such as src.sweep. Runs in the foreground and returns its exit
+status; what it writes is shown and kept in a new folder below --log_dir, that of every worker in
+a file of its own (by default, logs in the program's --save_checkpoint_path). SIGTERM and Ctrl-C
+are handed on, so that a training can save what it has; a second one, or --grace seconds, end it.
+Nothing stays behind.
+
+Several processes are started by `msrun`; with --engine mpirun by Open MPI's `mpirun` (GPU; more
+words for it in the variable MPIRUN_ARGS); with --engine ranktable, the default for Ascend if
+RANK_TABLE_FILE is set, directly, with the numbers that the table has for this machine. On several
+machines run the same on each, with --worker_num in all, --local_worker_num here, --master_addr
+and --master_port of the first machine, and --node_rank of this one.
+`run_distribute` and `device_num` are added to the program's flags where they are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.launch.supervisor import Command, Supervisor, descendants, end_with_parent
+from src.model_utils.errors import InputError
+from src.model_utils.interruption import ENDING
+from src.model_utils.paths import project_folder
+from src.model_utils.processes import last_lines
+from src.util import run_main
+
+PROJECT = project_folder()
+LOCAL = "127.0.0.1"
+DEFAULT_PORT = 8118  # msrun's own
+ENGINES = ("msrun", "mpirun", "ranktable")
+# What msrun says once a worker has failed; the scheduler then waits half a minute for it.
+_WORKER_ENDED = re.compile(r"Worker process \d+ exit with exception. Error code: (-?\d+)")
+_SEARCHED_LINES = 20
+_SHOWN_LINES = 4
+_NO_WORKER = 1_000_000
+_NO_FAILURE = {0, *(128 + number for number in ENDING)}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.launch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--log_dir", type=Path, help="folder that each start puts a folder of logs into")
+    add("--worker_num", type=int, default=1, help="processes on all machines")
+    add("--local_worker_num", type=int, help="processes on this machine; default: all")
+    add("--master_addr", default=LOCAL, help="address of the first machine")
+    add("--master_port", type=int, help=f"default: a free one; several machines: {DEFAULT_PORT}")
+    add("--node_rank", type=int, help="number of this machine, 0 for the first")
+    add("--cluster_time_out", type=int, default=600, help="seconds to wait for all processes")
+    add("--engine", choices=ENGINES, help="see above")
+    add("--device_target", default="CPU", help="decides the engine")
+    add("--grace", type=float, default=120.0, help="seconds to end after a signal")
+    add("--with_parent", action="store_true", help="end when the calling process dies")
+    add("--dry_run", action="store_true", help="print the command, write nothing")
+    add("program", help="train.py, eval.py, or a module such as src.sweep")
+    add("words", nargs=argparse.REMAINDER, help="its flags")
+    options = parser.parse_args(argv)
+    options.local_worker_num = options.local_worker_num or options.worker_num
+    options.log_dir = _log_folder(options)
+    _check(options)
+    return options
+
+
+def _log_folder(options: argparse.Namespace) -> Path:
+    """A new name below the logs' folder; nothing is made yet."""
+    parent = options.log_dir
+    if parent is None:
+        start = "--save_checkpoint_path="
+        given = [word[len(start) :] for word in options.words if word.startswith(start)]
+        parent = Path(*given[-1:], "logs")
+    machine = "" if options.node_rank is None else f"-node{options.node_rank}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}{machine}"
+    number = 1
+    while (parent / name).exists():
+        number += 1
+        name = f"{name.partition('_')[0]}_{number}"
+    return Path(parent, name)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if not 1 <= options.local_worker_num <= options.worker_num:
+        raise InputError(
+            f"--local_worker_num {options.local_worker_num} must be from 1 to --worker_num "
+            f"{options.worker_num}"
+        )
+    several = options.local_worker_num < options.worker_num
+    if options.engine is None:
+        table = options.device_target == "Ascend" and os.environ.get("RANK_TABLE_FILE")
+        options.engine = "ranktable" if table and options.worker_num > 1 else "msrun"
+    if several and options.engine == "msrun":
+        if options.node_rank is None or options.master_addr == LOCAL:
+            raise InputError(
+                "several machines need --node_rank (0 for the first) and --master_addr (the "
+                "first machine's address) on each of them"
+            )
+        options.master_port = options.master_port or DEFAULT_PORT
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A TCP port of this machine that nothing uses, kept from other launches inside the block."""
+    while True:
+        port = random.randint(20000, 29999)  # noqa: S311 - below the system's own choices
+        # UDP ports are others than TCP's: holding this one tells other launches to leave both.
+        with socket.socket(type=socket.SOCK_DGRAM) as claim, socket.socket() as probe:
+            try:
+                claim.bind((LOCAL, port))
+                probe.bind(("", port))
+            except OSError:
+                continue
+            probe.close()
+            yield port
+            return
+
+
+def environment() -> dict[str, str]:
+    """The children's: this project's modules, and this Python where `python` is called."""
+    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+        "PYTHONUNBUFFERED": "1",
+        # MindSpore's own messages: errors only, unless more is asked for.
+        "GLOG_v": os.environ.get("GLOG_v", "3"),
+    }
+
+
+def program_words(options: argparse.Namespace) -> list[str]:
+    """Program and flags; with `run_distribute` and `device_num` for several processes."""
+    module = not options.program.endswith(".py")
+    words = [*(("-m",) if module else ()), options.program, *options.words]
+    if options.worker_num > 1:
+        given = {word.partition("=")[0] for word in words}
+        for flag, value in (("run_distribute", "true"), ("device_num", options.worker_num)):
+            if f"--{flag}" not in given:
+                words.append(f"--{flag}={value}")
+    return words
+
+
+def msrun_command(options: argparse.Namespace, port: int, log_dir: Path) -> Command:
+    """One command that starts the scheduler and the workers of this machine."""
+    flags = {
+        "worker_num": options.worker_num,
+        "local_worker_num": options.local_worker_num,
+        "master_addr": options.master_addr,
+        "master_port": port,
+        "cluster_time_out": options.cluster_time_out,
+        "log_dir": log_dir,
+        "join": True,
+        # Of a worker that there is not: the launcher itself shows a log, and msrun's helpers for
+        # that would outlive it.
+        "tail_worker_log": _NO_WORKER,
+        **({} if options.node_rank is None else {"node_rank": options.node_rank}),
+    }
+    words = [sys.executable, "-m", "mindspore.parallel.cluster.run"]
+    words += [f"--{key}={value}" for key, value in flags.items()]
+    return Command((*words, *program_words(options)), environment(), options.log_dir / "output.txt")
+
+
+def mpirun_command(options: argparse.Namespace) -> Command:
+    """Open MPI's launcher."""
+    words = ["mpirun", "-n", str(options.worker_num), "--output-filename", str(options.log_dir)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        words.append("--allow-run-as-root")
+    words += shlex.split(os.environ.get("MPIRUN_ARGS", ""))
+    return Command(
+        (*words, sys.executable, *program_words(options)),
+        environment(),
+        options.log_dir / "output.txt",
+    )
+
+
+def table_commands(options: argparse.Namespace) -> list[Command]:
+    """One command for each card that the rank table has on this machine.
+
+    Raises:
+        InputError: the table cannot be read, or not told which machine this is.
+    """
+    path = os.environ.get("RANK_TABLE_FILE", "")
+    devices, total = _table_devices(path, options.node_rank)
+    if total != options.worker_num:
+        raise InputError(f"{path} has {total} cards, but {options.worker_num} were asked for")
+    return [
+        Command(
+            (sys.executable, *program_words(options)),
+            {
+                **environment(),
+                "RANK_TABLE_FILE": str(Path(path).resolve()),
+                "RANK_SIZE": str(total),
+                "RANK_ID": str(device["rank_id"]),
+                "DEVICE_ID": str(device["device_id"]),
+            },
+            options.log_dir / f"worker_{device['rank_id']}.log",
+        )
+        for device in devices
+    ]
+
+
+def _table_devices(path: str, node_rank: int | None) -> tuple[list[dict[str, Any]], int]:
+    """The cards of this machine in a rank table, and the number of all."""
+    try:
+        servers = json.loads(Path(path).read_text(encoding="utf-8"))["server_list"]
+        numbers = [int(device["rank_id"]) for one in servers for device in one["device"]]
+        names = [str(one["server_id"]) for one in servers]
+        [int(device["device_id"]) for one in servers for device in one["device"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"RANK_TABLE_FILE: {path} is no rank table ({error!r})") from error
+    if node_rank is None:
+        here = _addresses()
+        mine = [number for number, name in enumerate(names) if name in here]
+        node_rank = 0 if len(names) == 1 else mine[0] if len(mine) == 1 else -1
+    if not 0 <= node_rank < len(names):
+        raise InputError(
+            f"RANK_TABLE_FILE: {path} has the machines {', '.join(names)}; say which is this one "
+            "with --node_rank, from 0"
+        )
+    return list(servers[node_rank]["device"]), len(numbers)
+
+
+def _addresses() -> set[str]:
+    name = socket.gethostname()
+    found = {name, LOCAL}
+    with contextlib.suppress(OSError):
+        found |= set(socket.gethostbyname_ex(name)[2])
+    return found
+
+
+def _workers(started: Sequence[int]) -> list[int]:
+    """Who gets a signal: msrun's workers, not msrun, which would kill them."""
+    roles = descendants()
+    workers = [pid for pid, role in roles.items() if role == "MS_WORKER"]
+    return workers or list(started)
+
+
+class _FailureWatch:
+    """Ends msrun's scheduler once a worker has failed, instead of waiting for it."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._done = False
+
+    def __call__(self) -> None:
+        if self._done or not any(
+            _WORKER_ENDED.search(line) for line in last_lines(self._output, _SEARCHED_LINES)
+        ):
+            return
+        self._done = True
+        for pid, role in descendants().items():
+            if role == "MS_SCHED":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+
+
+def tell_failures(log_dir: Path, shown: Path, code: int) -> None:
+    """Say that processes failed, and the last lines of the logs that were not shown."""
+    sys.stderr.write(f"error: the processes ended with exit status {code}; logs: {log_dir}\n")
+    for line in last_lines(log_dir / "output.txt", _SEARCHED_LINES):
+        if found := _WORKER_ENDED.search(line):
+            sys.stderr.write(f"  msrun: {found[0]}\n")
+    for path in sorted(log_dir.glob("worker_*.log")):
+        if path != shown:
+            for line in last_lines(path, _SHOWN_LINES):
+                sys.stderr.write(f"  {path.name}: {line}\n")
+
+
+def worker_code(output: Path) -> int:
+    """The exit status of the worker that failed, which msrun only writes down; otherwise 1."""
+    for line in last_lines(output, _SEARCHED_LINES):
+        if found := _WORKER_ENDED.search(line):
+            number = int(found[1])
+            return 128 - number if number < 0 else number
+    return 1
+
+
+def run_single(options: argparse.Namespace) -> int:
+    """One process, no launcher."""
+    output = options.log_dir / "output.txt"
+    command = Command((sys.executable, *program_words(options)), environment(), output)
+    return Supervisor(grace_seconds=options.grace).run([command], [output])
+
+
+def run_msrun(options: argparse.Namespace) -> int:
+    """Scheduler and workers by msrun."""
+    output = options.log_dir / "output.txt"
+    first = (options.node_rank or 0) * options.local_worker_num
+    shown = options.log_dir / f"worker_{first}.log"
+    with contextlib.ExitStack() as stack:
+        port = options.master_port or stack.enter_context(free_port())
+        # msrun hands the folder's name to a shell when it looks for errors: a plain name.
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="defrcn-")))
+        options.log_dir.mkdir(parents=True, exist_ok=True)
+        (place / "logs").symlink_to(options.log_dir.resolve())
+        supervisor = Supervisor(
+            _workers, grace_seconds=options.grace, on_poll=_FailureWatch(output)
+        )
+        code = supervisor.run([msrun_command(options, port, place / "logs")], [shown])
+        code = worker_code(output) if code == 1 else code
+    if code not in _NO_FAILURE:
+        tell_failures(options.log_dir, shown, code)
+        if not shown.exists():
+            sys.stderr.writelines(f"  {line}\n" for line in last_lines(output, _SHOWN_LINES))
+    return code
+
+
+def run_table(options: argparse.Namespace) -> int:
+    """Workers with a rank table."""
+    commands = table_commands(options)
+    shown = commands[0].output
+    code = Supervisor(grace_seconds=options.grace).run(commands, [shown])
+    if code not in _NO_FAILURE:
+        tell_failures(options.log_dir, shown, code)
+    return code
+
+
+def run_mpi(options: argparse.Namespace) -> int:
+    """Workers by mpirun, which hands signals on itself."""
+    if shutil.which("mpirun") is None:
+        raise InputError("mpirun is not on the PATH; install Open MPI, or use --engine msrun")
+    command = mpirun_command(options)
+    return Supervisor(grace_seconds=options.grace).run([command], [command.output])
+
+
+def rehearse(options: argparse.Namespace) -> int:
+    """Print what would be started."""
+    if options.worker_num == 1:
+        words = [(sys.executable, *program_words(options))]
+    elif options.engine == "ranktable":
+        words = [command.words for command in table_commands(options)]
+    elif options.engine == "mpirun":
+        words = [mpirun_command(options).words]
+    else:
+        words = [msrun_command(options, options.master_port or 0, options.log_dir).words]
+    sys.stdout.writelines(f"{shlex.join(map(str, one))}\n" for one in words)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start, show, wait."""
+    options = parse(argv)
+    if options.dry_run:
+        return rehearse(options)
+    if options.with_parent:
+        end_with_parent()
+    sys.stdout.write(f"== logs: {options.log_dir}\n")
+    sys.stdout.flush()
+    if options.worker_num == 1:
+        return run_single(options)
+    return {"msrun": run_msrun, "mpirun": run_mpi, "ranktable": run_table}[options.engine](options)
+
+
+if __name__ == "__main__":
+    run_main(main)

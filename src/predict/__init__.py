@@ -1,0 +1,1 @@
+"""Detections on a user's own pictures."""

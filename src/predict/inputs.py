@@ -1,0 +1,280 @@
+"""Pictures and videos of one's own: found, decoded, brought to the network as in evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from src.data.batching import Batch, Preprocessing, fit_shape
+from src.data.transforms import (
+    DECODE_ERRORS,
+    decode,
+    is_deep,
+    normalise_into,
+    resize,
+    resized_shape,
+    to_bgr,
+)
+from src.model_utils.errors import InputError
+from src.util import atomic_path, read_regular
+
+logger = logging.getLogger(__name__)
+
+IMAGES = (
+    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2"
+).split()
+VIDEOS = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts".split()
+DEFAULT_FPS = 25.0
+# Frames that a file may hold less than it announces: containers count roughly.
+_MISSING_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What there is to look at.
+
+    Attributes:
+        root: names of pictures in the results are relative to it.
+        images: picture files in order.
+        video: or a video file.
+        skipped: files of the folder that are neither.
+    """
+
+    root: Path
+    images: tuple[Path, ...] = ()
+    video: Path | None = None
+    skipped: tuple[Path, ...] = ()
+
+
+def find_inputs(path: Path, leave_out: Path) -> Inputs:
+    """Find what to detect on.
+
+    Args:
+        path: a picture, a video, or a folder of pictures with its subfolders.
+        leave_out: the folder of the results, which may lie inside.
+
+    Raises:
+        InputError: there is nothing that can be read as a picture or a video.
+    """
+    if path.is_dir():
+        return _in_folder(path, leave_out.resolve())
+    kind = path.suffix.lower()
+    if kind in VIDEOS:
+        return Inputs(path.parent, video=path)
+    if kind in IMAGES:
+        return Inputs(path.parent, (path,))
+    raise InputError(
+        f"input_path: {path} has no known type; give a picture ({' '.join(IMAGES)}), a video "
+        f"({' '.join(VIDEOS)}) or a folder of pictures"
+    )
+
+
+def _in_folder(folder: Path, leave_out: Path) -> Inputs:
+    images: list[Path] = []
+    skipped: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        # sorted here, so that they are gone through in order; hidden ones are nobody's pictures
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (Path(place) / name).resolve() != leave_out
+        )
+        for name in sorted(files):
+            if not name.startswith("."):
+                file = Path(place) / name
+                (images if file.suffix.lower() in IMAGES else skipped).append(file)
+    if not images:
+        videos = [file for file in skipped if file.suffix.lower() in VIDEOS]
+        hint = f"; give the video {videos[0]} itself" if videos else ""
+        raise InputError(
+            f"input_path: the folder {folder} holds no picture ({' '.join(IMAGES)}){hint}"
+        )
+    return Inputs(folder, tuple(images), skipped=tuple(skipped))
+
+
+def read_image(path: Path, max_pixels: int) -> tuple[Image.Image, list[str]]:
+    """Read a picture as evaluation does: EXIF orientation applied, RGB.
+
+    Args:
+        path: the file.
+        max_pixels: larger pictures are refused from their header.
+
+    Returns:
+        The picture, and what is unusual about it, in words.
+
+    Raises:
+        InputError: it cannot be read or decoded, or has 32 bits a pixel and channel.
+    """
+    try:
+        content = read_regular(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        with Image.open(io.BytesIO(content)) as header:
+            deep, frames = is_deep(header), getattr(header, "n_frames", 1)
+    except (Image.DecompressionBombError, *DECODE_ERRORS):
+        deep, frames = False, 1  # `decode` says what is wrong
+    notes = [f"first of {frames} frames"] if frames > 1 else []
+    if deep:
+        notes.append("16 bits a pixel, brought to 8")
+    return decode(content, str(path), max_pixels), notes
+
+
+def make_batch(image: Image.Image, name: str, min_size: int, settings: Preprocessing) -> Batch:
+    """Bring one decoded picture to the network's input, as `batching.collate` does in evaluation.
+
+    Args:
+        image: RGB.
+        name: for messages.
+        min_size: short edge in the model frame.
+        settings: the others.
+
+    Returns:
+        A batch of one, without ground truth.
+
+    Raises:
+        InputError: the picture is too large, or fits into no fixed shape.
+    """
+    if image.width * image.height > settings.max_pixels:
+        raise InputError(
+            f"{name}: {image.width} x {image.height} pixels are over the limit of "
+            f"{settings.max_pixels} (data.max_image_pixels)"
+        )
+    height, width = resized_shape(image.height, image.width, min_size, settings.max_size)
+    try:
+        shape = fit_shape(height, width, settings.shapes)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    images = np.zeros((1, 3, *shape), dtype=np.float32)
+    pixels = to_bgr(resize(image, height, width))
+    normalise_into(images[0, :, :height, :width], pixels, settings.pixel_mean, settings.pixel_std)
+    return Batch(
+        images=images,
+        image_sizes=np.array([(height, width)], dtype=np.float32),
+        padded_size=np.array((height, width), dtype=np.int32),
+        gt_boxes=np.zeros((1, 1, 4), dtype=np.float32),
+        gt_classes=np.zeros((1, 1), dtype=np.int32),
+        gt_valid=np.zeros((1, 1), dtype=bool),
+        image_ids=[name],
+        file_names=[name],
+        original_sizes=np.array([(image.height, image.width)], dtype=np.int32),
+    )
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file says of itself: frames a second, and frames (0: it does not say)."""
+
+    fps: float
+    num_frames: int
+
+
+class VideoReader:
+    """The frames of a video by OpenCV.
+
+    Raises:
+        InputError: the file cannot be opened as a video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._capture = cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise InputError(f"{path}: not a readable video (damaged, or of a kind unknown here)")
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        if not (math.isfinite(fps) and 0 < fps <= 1000):  # noqa: PLR2004
+            logger.warning("%s does not say how fast it is; %g frames/s", path, DEFAULT_FPS)
+            fps = DEFAULT_FPS
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.info = VideoInfo(fps, max(int(count), 0) if math.isfinite(count) else 0)
+        self.num_read = 0
+
+    def frames(self, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """Every `step`-th frame with its number from 0: (H, W, 3) uint8, blue first."""
+        while True:
+            wanted = self.num_read % step == 0
+            if wanted:
+                good, frame = self._capture.read()
+            else:
+                good, frame = self._capture.grab(), None
+            if not good:
+                return
+            self.num_read += 1
+            if frame is not None:
+                yield self.num_read - 1, frame
+
+    def problem(self) -> str:
+        """What is wrong after the last frame; empty if nothing is."""
+        if self.num_read == 0:
+            return "holds no frame that can be decoded"
+        announced = self.info.num_frames
+        if announced - self.num_read > max(2.0, _MISSING_SHARE * announced):
+            return f"ends after {self.num_read} of {announced} frames; it may be damaged"
+        return ""
+
+    def close(self) -> None:
+        """Free the file."""
+        self._capture.release()
+
+
+class VideoWriter:
+    """Writes frames to an MPEG-4 file that appears when the block ends well.
+
+    Args:
+        path: ends in .mp4.
+        fps: frames a second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path = path
+        self._fps = fps
+        self._size = (0, 0)
+        self._writer: cv2.VideoWriter | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        self._partial = self._stack.enter_context(atomic_path(self._path))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        elif error[0] is None:
+            # no frame came: leave no empty file
+            nothing = InputError(f"{self._path}: there is no frame to write")
+            self._stack.__exit__(InputError, nothing, None)
+            return
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    def write(self, frame: np.ndarray) -> None:
+        """Append a frame (H, W, 3) uint8, blue first.
+
+        MPEG-4 has even sides; an odd one gets its last row or column twice.
+
+        Raises:
+            InputError: this OpenCV cannot write such files.
+        """
+        height, width = frame.shape[:2]
+        if height % 2 or width % 2:
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._writer is not None and self._size != (frame.shape[1], frame.shape[0]):
+            frame = cv2.resize(frame, self._size)  # OpenCV would leave it out without a word
+        if self._writer is None:
+            fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
+            self._size = (frame.shape[1], frame.shape[0])
+            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, self._size)
+            if not self._writer.isOpened():
+                raise InputError(
+                    f"{self._path}: OpenCV cannot write MPEG-4 video of {self._size} here"
+                )
+        self._writer.write(frame)

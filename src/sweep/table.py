@@ -1,0 +1,382 @@
+"""Statistics over the runs of a sweep, and their tables as Markdown and CSV.
+
+Figures are percentages. Two 95 % intervals of the mean over n runs, both as half widths:
+
+* t interval: t(0.975, n-1) s / sqrt(n), with s the sample standard deviation (divided by n-1).
+  This is the one to quote: few runs spread more than a normal law says.
+* z interval: 1.96 sigma / sqrt(n), with sigma the population standard deviation (divided by n).
+  The official result tables are made so; for 10 runs it is 18 % narrower than the t interval.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats  # type: ignore[import-untyped]
+from tabulate import tabulate  # type: ignore[import-untyped]
+
+from src.sweep.paper_figures import METRICS, PROTOCOLS, official_images, reported
+
+Z = 1.96  # as the official tables round it
+CONFIDENCE = 0.95
+NOT_AVAILABLE = "n/a"
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What a finished run gave.
+
+    Attributes:
+        shot: K, objects of a class in the training set.
+        shot_seed: number of the K-shot set.
+        seed: of the training.
+        iterations: optimizer steps.
+        images: pictures seen in them.
+        seconds: wall time of the attempt that finished it, evaluation included.
+        results: figures by name, percent; negative: undefined.
+        per_class: AP of each class, percent; negative: undefined.
+        per_class_50: AP50 likewise; empty if the evaluation gives none.
+    """
+
+    shot: int
+    shot_seed: int
+    seed: int
+    iterations: int
+    images: int
+    seconds: float
+    results: Mapping[str, float]
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    per_class_50: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean of n values and how sure it is; NaN where it is undefined.
+
+    Attributes:
+        count: n.
+        mean: of the values.
+        sigma: population standard deviation (divided by n).
+        deviation: sample standard deviation (divided by n - 1); NaN for one value.
+        t_half: half width of the 95 % t interval; NaN for one value.
+        z_half: half width of the official interval, 1.96 sigma / sqrt(n); NaN for one value.
+        low: least value.
+        high: largest value.
+    """
+
+    count: int
+    mean: float
+    sigma: float
+    deviation: float
+    t_half: float
+    z_half: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a table is about.
+
+    Attributes:
+        dataset: "coco", "voc" or "own".
+        setting: "fsod" or "gfsod".
+        split: of VOC, 1 to 3; otherwise 0.
+        protocol: "fsrw" (one K-shot set, several training seeds) or "tfa" (a set a seed).
+        metric: name of the figure that matters, such as "nAP".
+        test_set: what was evaluated on.
+        novel_classes: names; empty if the data has no split.
+        protocol_note: what the evaluation says its figures are.
+    """
+
+    dataset: str
+    setting: str
+    split: int
+    protocol: str
+    metric: str
+    test_set: str = ""
+    novel_classes: tuple[str, ...] = ()
+    protocol_note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Data set, setting and protocol in a few words."""
+        split = f" split {self.split}" if self.dataset == "voc" else ""
+        name = self.test_set if self.dataset == "own" else f"{self.dataset.upper()}{split}"
+        return f"{name}, {self.setting}, {self.protocol}-like"
+
+    @property
+    def about(self) -> str:
+        """What the figures are."""
+        place = self.test_set or "the test set"
+        return f"{self.metric} in percent on {place}. {self.protocol_note}".rstrip()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the paper has figures of this metric."""
+        return METRICS.get(self.dataset) == self.metric
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Sum up values; negative ones are undefined (no ground truth) and left out."""
+    defined = np.array([value for value in values if value >= 0], dtype=np.float64)
+    count = len(defined)
+    if count == 0:
+        return Summary(0, *[math.nan] * 7)
+    sigma = float(defined.std())
+    deviation = t_half = z_half = math.nan
+    if count > 1:
+        z_half = Z * sigma / math.sqrt(count)
+        deviation = float(defined.std(ddof=1))
+        quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1))
+        t_half = quantile * deviation / math.sqrt(count)
+    return Summary(
+        count=count,
+        mean=float(defined.mean()),
+        sigma=sigma,
+        deviation=deviation,
+        t_half=t_half,
+        z_half=z_half,
+        low=float(defined.min()),
+        high=float(defined.max()),
+    )
+
+
+def by_shot(runs: Sequence[RunFigures]) -> dict[int, list[RunFigures]]:
+    """The runs of each shot, shots in increasing order."""
+    return {
+        shot: [run for run in runs if run.shot == shot] for shot in sorted({r.shot for r in runs})
+    }
+
+
+def metric_names(runs: Sequence[RunFigures]) -> list[str]:
+    """Names of all figures, in the order of the evaluation."""
+    return list(dict.fromkeys(name for run in runs for name in run.results))
+
+
+def class_figures(run: RunFigures, metric: str) -> Mapping[str, float]:
+    """The figures of the classes that belong to a metric: AP50 for "nAP50", otherwise AP."""
+    return run.per_class_50 if metric.endswith("50") and run.per_class_50 else run.per_class
+
+
+def class_names(runs: Sequence[RunFigures], sweep: Sweep) -> list[str]:
+    """The novel classes; all where there is no split."""
+    names = dict.fromkeys(name for run in runs for name in class_figures(run, sweep.metric))
+    novel = [name for name in names if name in sweep.novel_classes]
+    return novel or list(names)
+
+
+def summaries(
+    runs: Sequence[RunFigures], value: Callable[[RunFigures], float | None]
+) -> dict[int, Summary]:
+    """Sum up one figure for each shot; `value` gives None where a run lacks it."""
+    found = {}
+    for shot, group in by_shot(runs).items():
+        values = [value(run) for run in group]
+        found[shot] = summarize([v for v in values if v is not None])
+    return found
+
+
+def figure(value: float, digits: int = 2) -> str:
+    """A number for a table."""
+    return NOT_AVAILABLE if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def with_interval(summary: Summary) -> str:
+    """Mean ± t interval for a table."""
+    half = "" if math.isnan(summary.t_half) else f" ± {summary.t_half:.2f}"
+    return f"{figure(summary.mean)}{half}"
+
+
+def _pipe(rows: Sequence[Sequence[str]], headers: Sequence[str], names: bool = False) -> str:
+    """A table; `names` stand left in the first column, numbers right."""
+    columns = ["left" if names else "right", *["right"] * (len(headers) - 1)]
+    return str(
+        tabulate(rows, headers=headers, tablefmt="pipe", colalign=columns, disable_numparse=True)
+    )
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
+    """One line a shot: mean, both intervals, the paper, iterations and images seen."""
+    paper, repository = (
+        reported(sweep.dataset, sweep.setting, sweep.split, source) if sweep.comparable else {}
+        for source in ("paper", "repository")
+    )
+    official = official_images(sweep.dataset, sweep.setting)
+    headers = [
+        "shot",
+        "runs",
+        sweep.metric,
+        "95 % (t)",
+        "95 % (z, official)",
+        "sigma",
+        "min",
+        "max",
+        *(["paper", "repository"] if paper else []),
+        "iterations",
+        "images seen",
+        *(["official images", "% of official"] if official else []),
+    ]
+    rows = []
+    for shot, group in by_shot(runs).items():
+        found = summarize([run.results[sweep.metric] for run in group])
+        row = [str(shot), str(found.count), figure(found.mean)]
+        row += [figure(half) if math.isnan(half) else f"± {half:.2f}" for half in _halves(found)]
+        row += [figure(found.sigma), figure(found.low), figure(found.high)]
+        if paper:
+            row += [figure(line.get(shot, math.nan), 1) for line in (paper, repository)]
+        row += [_span([run.iterations for run in group]), _span([run.images for run in group])]
+        if official:
+            row += _against_official(group, official.get(shot))
+        rows.append(row)
+    return _pipe(rows, headers)
+
+
+def _halves(summary: Summary) -> tuple[float, float]:
+    return summary.t_half, summary.z_half
+
+
+def _against_official(group: Sequence[RunFigures], official: int | None) -> list[str]:
+    if official is None:
+        return [NOT_AVAILABLE] * 2
+    mean = sum(run.images for run in group) / len(group)
+    return [str(official), f"{100 * mean / official:.0f}"]
+
+
+def figures_table(runs: Sequence[RunFigures]) -> str:
+    """Every figure of the evaluation, mean ± t interval, a column a shot."""
+    shots = list(by_shot(runs))
+    rows = []
+    for name in metric_names(runs):
+        found = summaries(runs, lambda run, name=name: run.results.get(name))  # type: ignore[misc]
+        rows.append([name, *(with_interval(found[shot]) for shot in shots)])
+    return _pipe(rows, ["figure", *(f"{shot}-shot" for shot in shots)], names=True)
+
+
+def class_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
+    """The figure of each novel class (all without a split), mean ± t interval, a column a shot."""
+    shots = list(by_shot(runs))
+    rows = []
+    for name in class_names(runs, sweep):
+        found = summaries(
+            runs,
+            lambda run, name=name: class_figures(run, sweep.metric).get(name),  # type: ignore[misc]
+        )
+        rows.append([name, *(with_interval(found[shot]) for shot in shots)])
+    return _pipe(rows, ["class", *(f"{shot}-shot" for shot in shots)], names=True)
+
+
+def markdown(runs: Sequence[RunFigures], sweep: Sweep, planned: int, plot: str = "") -> str:
+    """Everything as one Markdown page.
+
+    Args:
+        runs: the finished runs, at least one.
+        sweep: what they are runs of.
+        planned: runs that there will be in all.
+        plot: file name of the plot, relative to the page.
+    """
+    kind = "AP50" if sweep.metric.endswith("50") else "AP"
+    group = "novel class" if sweep.novel_classes else "class"
+    parts = [
+        f"# Sweep: {sweep.title}",
+        f"{len(runs)} of {planned} runs finished. {sweep.about}",
+        f"{_protocol_text(sweep)}",
+        "95 % intervals of the mean over n runs, as half widths: t is t(0.975, n-1) s / sqrt(n) "
+        "with s the sample standard deviation (divided by n-1); z is 1.96 sigma / sqrt(n), as the "
+        "official tables have it, with sigma (its own column) the population standard deviation "
+        "(divided by n).",
+        main_table(runs, sweep),
+    ]
+    if plot:
+        parts.append(f"![{sweep.metric} over shots]({plot})")
+    parts += ["## All figures: mean ± t interval", figures_table(runs)]
+    if class_names(runs, sweep):
+        parts += [f"## {kind} of each {group}: mean ± t interval", class_table(runs, sweep)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _protocol_text(sweep: Sweep) -> str:
+    text = {
+        "fsrw": "fsrw-like: one K-shot set, trained with several seeds.",
+        "tfa": "tfa-like: the K-shot sets of several seeds, each trained once.",
+    }[sweep.protocol]
+    official = PROTOCOLS[sweep.setting]
+    if sweep.comparable and official != sweep.protocol:
+        text += (
+            f" The paper's {sweep.setting} figures are {official}-like: its line is "
+            "another mean than this one."
+        )
+    return text
+
+
+def runs_csv(runs: Sequence[RunFigures]) -> str:
+    """One line a run, with every figure and class."""
+    metrics = metric_names(runs)
+    classes = list(dict.fromkeys(name for run in runs for name in run.per_class))
+    classes_50 = list(dict.fromkeys(name for run in runs for name in run.per_class_50))
+    header = ["shot", "shot_seed", "seed", "iterations", "images", "seconds", *metrics]
+    header += [f"AP {name}" for name in classes] + [f"AP50 {name}" for name in classes_50]
+    lines: list[list[object]] = []
+    for run in sorted(runs, key=lambda run: (run.shot, run.shot_seed, run.seed)):
+        line: list[object] = [run.shot, run.shot_seed, run.seed, run.iterations, run.images]
+        line.append(f"{run.seconds:.1f}")
+        for names, figures in (
+            (metrics, run.results),
+            (classes, run.per_class),
+            (classes_50, run.per_class_50),
+        ):
+            line += [_cell(figures.get(name)) for name in names]
+        lines.append(line)
+    return _csv(header, lines)
+
+
+def table_csv(runs: Sequence[RunFigures], sweep: Sweep) -> str:
+    """One line for each shot and figure, classes included, with all of `Summary`."""
+    header = ["shot", "kind", "name", "runs", "mean", "sigma", "sample_deviation"]
+    header += ["t95", "z95", "min", "max", "paper", "repository"]
+    lines: list[list[object]] = []
+    for kind, names in (("figure", metric_names(runs)), ("class", class_names(runs, sweep))):
+        for name in names:
+            found = summaries(runs, _getter(kind, name, sweep.metric))
+            lines += [_line(shot, kind, name, one, sweep) for shot, one in found.items()]
+    lines.sort(key=lambda line: (line[0], line[1] != "figure"))
+    return _csv(header, lines)
+
+
+def _getter(kind: str, name: str, metric: str) -> Callable[[RunFigures], float | None]:
+    if kind == "figure":
+        return lambda run: run.results.get(name)
+    return lambda run: class_figures(run, metric).get(name)
+
+
+def _line(shot: int, kind: str, name: str, one: Summary, sweep: Sweep) -> list[object]:
+    line: list[object] = [shot, kind, name, one.count]
+    numbers = (one.mean, one.sigma, one.deviation, one.t_half, one.z_half, one.low, one.high)
+    line += [_cell(number) for number in numbers]
+    compared = kind == "figure" and name == sweep.metric and sweep.comparable
+    for source in ("paper", "repository"):
+        known = reported(sweep.dataset, sweep.setting, sweep.split, source) if compared else {}
+        line.append(known.get(shot, ""))
+    return line
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) or value < 0 else f"{value:.4f}"
+
+
+def _csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()

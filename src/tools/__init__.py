@@ -1,0 +1,1 @@
+"""Small programs, run as python -m src.tools.NAME."""

@@ -1,0 +1,94 @@
+"""Judge stored detections and write the page, without a network or a device.
+
+    python -m src.tools.report --config_path=FILE --detections=detections.json --output=DIR
+
+The configuration names the test set and, if wanted, the metric; `detections.json` is what eval.py
+wrote, or any other file in COCO's result format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from src import detecteval
+from src.assembly.data import read_sets
+from src.evaluation.report.page import write_report
+from src.model_utils.config import load_config
+from src.model_utils.errors import InputError
+from src.util import run_main, set_up_logging
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the page and the figures, print the tables."""
+    arguments, overrides = _parser().parse_known_args(argv)
+    set_up_logging()
+    if arguments.pictures < 0:
+        raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
+    config = load_config(arguments.config_path, overrides)
+    names = [arguments.test_set] if arguments.test_set else list(config.data.test)
+    if len(names) > 1:
+        raise InputError(f"data.test names {', '.join(names)}; choose one of them with --test_set")
+    detections, output = Path(arguments.detections), Path(arguments.output)
+    rows = detecteval.read_rows(detections)
+    info, records = read_sets(config, tuple(names))
+    ground_truth = detecteval.dataset_ground_truth(info, records)
+    metric = detecteval.metric_of(info.name, config.test.metric)
+    evaluation = replace(
+        detecteval.evaluate(info, ground_truth, rows, metric=metric),
+        pcb=known_calibration(detections, info.name),
+    )
+    page = write_report(
+        output,
+        evaluation,
+        info,
+        ground_truth,
+        records,
+        rows,
+        source=arguments.title or detections.name,
+        max_pictures=arguments.pictures,
+        max_pixels=config.data.max_image_pixels,
+    )
+    detecteval.write_evaluation(output / "metrics.json", evaluation)
+    sys.stdout.write(f"{detecteval.report(evaluation)}\npage: {page}\n")
+    return 0
+
+
+def known_calibration(detections: Path, dataset: str) -> bool | None:
+    """Whether stored scores were calibrated by PCB, from the metrics.json that eval.py left.
+
+    It lies beside the detections, or one folder up if there were several test sets. None if there
+    is none, or if it says nothing of this test set.
+    """
+    for folder in (detections.parent, detections.resolve().parent.parent):
+        try:
+            content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            found = content[dataset]["pcb"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return found if isinstance(found, bool) else None
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tools.report",
+        description="Judge stored detections and write a page with curves, tables and pictures.",
+        epilog="Every key of the configuration is a flag too: --data.test=[mine_test_all]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config_path", required=True, help="the YAML file")
+    parser.add_argument("--detections", required=True, help="COCO result file, as eval.py writes")
+    parser.add_argument("--output", required=True, help="folder of the page, new or empty")
+    parser.add_argument("--test_set", default="", help="name; default: the one in data.test")
+    parser.add_argument("--pictures", type=int, default=24, help="drawn of each kind (default 24)")
+    parser.add_argument("--title", default="", help="shown on the page; default: the file's name")
+    return parser
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,125 @@
+"""Parts for inference runtimes give what the parts that they stand for give."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.defrcn.anchor_generator import AnchorGenerator
+from src.defrcn.portable import (
+    FixedAnchors,
+    FixedPointNMS,
+    TapConvolution,
+    TopFirst,
+    make_portable,
+)
+from src.defrcn.proposal_generator import BestFirst, GreedyNMS
+from src.defrcn.resnet import Convolution
+from tests.helpers import small
+from tests.helpers.small import MODES
+
+
+@MODES
+@pytest.mark.parametrize("count", [1, 7, 50, 80])
+def test_the_best_first(mode, count):
+    values = np.random.default_rng(count).permutation(50).astype(np.float32) - 20
+    portable, given = TopFirst(), BestFirst()
+
+    def best(values):
+        return portable(values, count)
+
+    actual = [one.asnumpy() for one in mode(best)(Tensor(values))]
+    wanted = [one.asnumpy() for one in given(Tensor(values), count)]
+    assert len(wanted[0]) == min(count, 50)
+    for mine, other in zip(actual, wanted):
+        np.testing.assert_array_equal(mine, other)
+
+
+def crowded(count, seed):
+    """Boxes of which many overlap, best first; some are points."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 60, (count, 2))
+    boxes = np.concatenate((corner, corner + rng.uniform(5, 60, (count, 2))), 1)
+    boxes[::17, 2:] = boxes[::17, :2]
+    boxes[5:9] = boxes[4]
+    return boxes.astype(np.float32), np.sort(rng.normal(size=count).astype(np.float32))[::-1].copy()
+
+
+@MODES
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_suppression(mode, threshold):
+    for seed, count in ((0, 300), (1, 20), (2, 1)):
+        inputs = tuple(map(Tensor, crowded(max(count, 10), seed)))
+        inputs = tuple(one[:count] for one in inputs)
+        portable, given = FixedPointNMS(threshold), GreedyNMS(threshold)
+
+        def run(boxes, scores, portable=portable):
+            return portable(boxes, scores)
+
+        kept, undecided = mode(run)(*inputs)
+        wanted, nothing = given(*inputs)
+        np.testing.assert_array_equal(kept.asnumpy(), wanted.asnumpy())
+        assert undecided.shape == nothing.shape == (1,)
+        assert float(undecided.asnumpy()[0]) == float(nothing.asnumpy()[0]) == 0
+        assert count == 1 or 1 < wanted.asnumpy().sum() < count
+
+
+def test_suppression_says_when_its_rounds_were_too_few():
+    """In a row each box overlaps the next only: who is kept goes through all of them."""
+    start = np.arange(20, dtype=np.float32) * 4
+    boxes = np.stack((start, 0 * start, start + 10, 0 * start + 10), 1)
+    scores = Tensor(np.arange(20, 0, -1).astype(np.float32))
+    # IoU of neighbours 6 / 14, of the next but one 2 / 18
+    kept, undecided = FixedPointNMS(0.4, rounds=5)(Tensor(boxes), scores)
+    assert float(undecided.asnumpy()[0]) > 0
+    kept, undecided = FixedPointNMS(0.4, rounds=25)(Tensor(boxes), scores)
+    assert float(undecided.asnumpy()[0]) == 0
+    np.testing.assert_array_equal(kept.asnumpy(), np.arange(20) % 2 == 0)
+
+
+def test_anchors_of_one_size():
+    given = AnchorGenerator((16.0, 40.0), (0.5, 1.0), 16)
+    fixed = FixedAnchors(given, 3, 5)
+    assert fixed.num_cell_anchors == 4
+    np.testing.assert_array_equal(fixed(3, 5).asnumpy(), given(3, 5).asnumpy())
+    with pytest.raises(ValueError, match=r"\(3, 5\)"):
+        fixed(5, 3)
+
+
+@MODES
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 2)])
+def test_taps(mode, size):
+    rng = np.random.default_rng(size[0])
+    features = rng.normal(size=(1, 6, *size)).astype(np.float32)
+    weight = rng.normal(size=(4, 6, 3, 3)).astype(np.float32)
+    taps, given = TapConvolution(), Convolution(1, 1)
+
+    def convolve(features, weight):
+        return taps(features, weight)
+
+    actual = mode(convolve)(Tensor(features), Tensor(weight)).asnumpy()
+    wanted = given(Tensor(features), Tensor(weight)).asnumpy()
+    np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("taps", [False, True])
+def test_the_whole_detector(taps):
+    """Odd sizes inside a larger shape, with overlapping proposals."""
+    images, sizes, padded = small.pictures(((70, 97),), shape=(96, 112))
+    inputs = tuple(map(Tensor, (images, sizes, padded)))
+    net = small.detector(masked=True).set_train(False)
+    wanted = [one.asnumpy() for one in net(*inputs)]
+    make_portable(net, 96, 112, taps=taps)
+    used = [name for name, one in net.cells_and_names() if isinstance(one, TapConvolution)]
+    assert len(used) == (8 if taps else 0)
+    with pytest.raises(ValueError, match="anchors are for a map"):
+        net(Tensor(np.zeros((1, 3, 96, 128), np.float32)), *inputs[1:])
+    actual = [one.asnumpy() for one in net.checked(*inputs)]
+    assert actual[3].tolist() == [0.0]
+    assert 3 <= wanted[2].sum() < 16
+    np.testing.assert_array_equal(actual[2], wanted[2])
+    # Another order of sums, and random weights that make much of it; otherwise the same sums.
+    limits = (1e-2, 1e-4) if taps else (1e-5, 1e-5)
+    for mine, other, limit in zip(actual[:2], wanted[:2], limits):
+        np.testing.assert_allclose(mine[wanted[2]], other[wanted[2]], atol=limit, rtol=0)
+    assert ms.get_context("mode") == ms.PYNATIVE_MODE

@@ -1,0 +1,238 @@
+"""What one process of tests/programs/test_parallel.py does: python parallel_worker.py MODE FOLDER.
+
+`train`: five steps on two pictures each, by one process or by two; then once more from the middle;
+then detections. `endless`: a training without a network, to be ended from outside. `die`: the
+second process dies. Results go to FOLDER/RANK.json and .npz.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    from src.model_utils.interruption import hold_interrupts
+
+    hold_interrupts()
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+
+from src.assembly.evaluation import gather_rows
+from src.data.batching import Batch
+from src.engine.inference import detect
+from src.engine.parallel import Group
+from src.engine.trainer import Noise, Trainer
+from src.lr_schedule import Schedule
+from src.model_utils.device_adapter import Runtime
+from src.model_utils.errors import InputError
+from src.model_utils.interruption import StopRequests
+from src.network_define import (
+    build_eval_step,
+    build_optimizer,
+    build_train_step,
+    initialise,
+    parameters_of,
+    set_parameters,
+)
+from src.util import run_main, set_up_logging
+from src.weights.checkpoint import load_training_checkpoint
+from tests.helpers import small
+
+SIZE = (96, 128)
+PICTURES = 2  # a step, by all processes
+STEPS = 5
+NUM_BOXES = 3
+
+
+class WholeNoise(Noise):
+    """Of one process that does what several do: their draws, one after the other."""
+
+    def draw(self, seed, rank, step, batch):
+        if len(batch.image_ids) == 1:
+            return super().draw(seed, rank, step, batch)
+        single = batch_of([0])
+        draws = [super(WholeNoise, self).draw(seed, r, step, single) for r in range(PICTURES)]
+        return tuple(np.concatenate(parts) for parts in zip(*draws))
+
+
+def batch_of(numbers):
+    # Near 1, as a network with frozen statistics wants them: else rounding grows from step to step.
+    images = np.concatenate([small.pictures([SIZE], seed=n)[0] / 60 for n in numbers])
+    count = len(numbers)
+    boxes = np.stack([small.boxes_in(SIZE, NUM_BOXES, n) for n in numbers])
+    return Batch(
+        images=images,
+        image_sizes=np.array([SIZE] * count, np.float32),
+        padded_size=np.array(SIZE, np.int32),
+        gt_boxes=boxes,
+        gt_classes=np.tile(np.arange(NUM_BOXES, dtype=np.int32), (count, 1)),
+        gt_valid=np.ones((count, NUM_BOXES), bool),
+        image_ids=list(numbers),
+        file_names=[f"picture{n}.jpg" for n in numbers],
+        original_sizes=np.array([SIZE] * count, np.int32),
+    )
+
+
+def batches(group, start=0):
+    step = start
+    while True:
+        numbers = range(PICTURES * step, PICTURES * (step + 1))
+        yield batch_of(list(numbers)[group.rank :: group.size])
+        step += 1
+
+
+def settings(folder, group, steps, **changes):
+    values = {
+        "seed": 3,
+        "num_images": 12,
+        "folder": folder,
+        "info": {"class_names": ["a", "b", "c"]},
+        "log_period": 1,
+        "save_period": 3,
+        "keep_last": 9,
+        "group": group,
+        **changes,
+    }
+    return Schedule(1e-3, steps, (4,), 0.1, 2, 0.1), values
+
+
+def train(folder, group):
+    net = small.detector(small.section(backbone__freeze_at=2))
+    # every process starts elsewhere: rank 0's weights are to be used
+    if group.rank:
+        initialise(net, 99)
+    decay = {"weight_decay": 5e-5, "weight_decay_bias": 1e-4, "weight_decay_norm": 0.0}
+    optimizer = build_optimizer(net, momentum=0.9, nesterov=False, **decay)
+    count = PICTURES // group.size
+    reducer = group.reducer(optimizer.parameters)
+    compiled = build_train_step(net, optimizer, batch_size=count, exact=False, reducer=reducer)
+    noise = WholeNoise(anchors_per_cell=9, proposals=20, dropout=(1, 1))
+    schedule, values = settings(folder, group, STEPS)
+    trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
+    losses = []
+    one_step = trainer._one_step
+
+    def noted(batch, lr):
+        losses.append(one_step(batch, lr))
+        return losses[-1]
+
+    trainer._one_step = noted
+    trainer.run(batches(group))
+    weights = parameters_of(net)
+    again = go_on_from_the_middle(folder, group, net, optimizer, compiled, noise)
+    np.savez(folder / f"{group.rank}.npz", losses=np.stack(losses), **weights)
+    content = {
+        "resumed equal": all(np.array_equal(weights[name], again[name]) for name in weights),
+        "rows": look(net, group),
+        **talk(group),
+    }
+    (folder / f"{group.rank}.json").write_text(json.dumps(content))
+
+
+def go_on_from_the_middle(folder, group, net, optimizer, compiled, noise):
+    """Train the last steps again from the checkpoint of step 3; the weights then."""
+    checkpoint = load_training_checkpoint(folder / "ckpt_0" / "defrcn-3.json")
+    schedule, values = settings(folder / "again", group, STEPS)
+    trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
+    set_parameters(list(net.get_parameters()), checkpoint.params)
+    trainer.restore(checkpoint)
+    trainer.run(batches(group, 3))
+    return parameters_of(net)
+
+
+def look(net, group):
+    """Detections on five pictures, shared by the processes, in one process's order."""
+    numbers = [50, 7, 21, 3, 30]
+    mine = [batch_of([number]) for number in numbers[group.rank :: group.size]]
+    rows = detect(
+        build_eval_step(net, exact=False),
+        mine,
+        (11, 12, 13),
+        score_threshold=0.0001,
+        nms_threshold=0.5,
+        max_detections=20,
+    )
+    return gather_rows(group, rows, numbers)
+
+
+def talk(group):
+    """What the small talk between processes gives."""
+    own = bytes(range(256)) * (20 * group.rank) + b"\0end"
+    found = {
+        "bytes": [len(part) for part in group.gather_bytes(own)],
+        "right": group.gather_bytes(own)[group.rank] == own,
+        "nothing": [part.decode() for part in group.gather_bytes(b"")],
+        "first": group.of_first(group.rank == 0),
+    }
+    group.check_same(7, "seven")
+    try:
+        group.check_same(group.rank, "the number")
+    except InputError as error:
+        found["refusal"] = str(error)
+    return found
+
+
+class Toy(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.weight = Parameter(Tensor(np.zeros(3, np.float32)), name="weight")
+
+
+class ToyOptimizer:
+    state = ()
+
+
+def endless(folder, group):
+    """Steps of half a second; a loss that is not finite at step NAN_AT, on the last rank."""
+    nan_at = int(os.environ.get("NAN_AT", "-1"))
+    steps = iter(range(1, 1_000_000))
+
+    def gradients_of(*_):
+        step = next(steps)
+        time.sleep(0.5)
+        bad = step == nan_at and group.rank == group.size - 1
+        losses = np.full(4, np.nan if bad else 1.0 + group.rank, np.float32)
+        return Tensor(losses), Tensor(np.float32(1.0)), ()
+
+    with StopRequests() as stop:
+        schedule, values = settings(folder, group, 1000, save_period=1000, stop=stop)
+        trainer = Trainer(
+            Toy(),
+            ToyOptimizer(),
+            gradients_of,
+            lambda *_: None,
+            schedule,
+            Noise(anchors_per_cell=1, proposals=1, dropout=(1, 1)),
+            **values,
+        )
+        trainer.run(batches(group))
+
+
+def die(folder, group):
+    group.wait()
+    (folder / f"pid{group.rank}").write_text(str(os.getpid()))
+    if group.rank == 1:
+        time.sleep(1)
+        sys.stdout.write("this process dies\n")
+        sys.stdout.flush()
+        os._exit(9)
+    with contextlib.suppress(RuntimeError):
+        group.wait()
+    time.sleep(600)
+
+
+def main():
+    mode, place = sys.argv[1:3]
+    runtime = Runtime.start("CPU", distribute="--run_distribute=true" in sys.argv)
+    set_up_logging(runtime.rank)
+    group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
+    folder = Path(place)
+    folder.mkdir(parents=True, exist_ok=True)
+    {"train": train, "endless": endless, "die": die}[mode](folder, group)
+
+
+if __name__ == "__main__":
+    run_main(main)

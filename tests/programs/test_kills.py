@@ -1,0 +1,125 @@
+"""Runs that are killed, interrupted or damaged: nothing finished is lost, all is the same after.
+
+See `kill_driver` for SIGKILL at random moments.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+
+import pytest
+
+from src.launch.supervisor import descendants
+from src.weights.checkpoint import load_training_checkpoint
+from tests.helpers.kill_driver import KINDS, PROJECT, STEPS, Child, Driver, same_checkpoint
+from tests.programs.test_sweep_real import base  # noqa: F401 - a fixture
+
+
+@pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1), ("sweep", 2)])
+def test_one_of_each_kind(tmp_path, kind, moments, reference):
+    driver = Driver(reference if kind == "eval" else tmp_path, seed=7)
+    driver.go(kind, moments)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A folder where training and evaluation share the run that nobody kills."""
+    return tmp_path_factory.mktemp("kills")
+
+
+def test_training(reference):
+    Driver(reference, seed=7).go("train", 1)
+
+
+def losses(folder):
+    """What each step's line says, without the time; the last one of a step counts."""
+    lines = (folder / "loss_0.log").read_text().splitlines()
+    return dict(re.search(r"\| (epoch: \d+ step: \d+) (.*)", line).groups() for line in lines)
+
+
+def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(reference):
+    """N steps, SIGINT, a damaged checkpoint, and the rest equal all steps at once."""
+    driver = Driver(reference, seed=0)
+    whole, parts = driver.reference(), reference / "parts" / "ckpt_0"
+    child = Child(driver.train_command("parts"), reference / "parts.txt", reference)
+    assert child.wait_for(rf" step 4/{STEPS} "), child.text()
+    child.process.send_signal(signal.SIGINT)
+    assert child.process.wait(600) == 130, child.text()
+    assert "ended by SIGINT" in child.text() and "Traceback" not in child.text()
+    saved = load_training_checkpoint(parts).step
+    assert 4 <= saved < STEPS and f"saved {parts}/defrcn-{saved}.ckpt" in child.text()
+    newest = parts / f"defrcn-{saved}.ckpt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    resume = driver.train_command("parts", "--resume=true")
+    child = Child(resume, reference / "parts.txt", reference)
+    child.end()
+    assert f"{newest} is damaged" in child.text()
+    before = rf"resumed after step {saved - 1} of \S+defrcn-{saved - 1}\.json"
+    assert re.search(before, child.text())
+    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
+    assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_started_again(tmp_path):
+    """Both die with their launcher, by SIGKILL; a new launch goes on to the same end."""
+    driver = Driver(tmp_path, seed=0)
+
+    def launch(run, *flags):
+        words = driver.train_command(run, "--solver.images_per_card=1", *flags)[1:]
+        command = [sys.executable, "-m", "src.launch", "--worker_num", "2", *words]
+        return Child(command, tmp_path / f"{run}.txt", PROJECT)
+
+    launch("whole", "--checkpoint.keep_last=1000").end()
+    victim = launch("parts")
+    assert victim.wait_for(rf" step 5/{STEPS} "), victim.text()
+    below = descendants(victim.process.pid)
+    assert list(below.values()).count("MS_WORKER") == 2
+    for pid in (victim.process.pid, *below):
+        os.kill(pid, signal.SIGKILL)
+    victim.process.wait()
+    parts = tmp_path / "parts" / "ckpt_0"
+    saved = load_training_checkpoint(parts).step
+    assert 4 <= saved < STEPS
+    again = launch("parts", "--resume=true")
+    again.end()
+    assert re.search(rf"resumed after step {saved} of ", again.text())
+    whole = tmp_path / "whole" / "ckpt_0"
+    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
+    assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_moments(tmp_path, kind):
+    Driver(tmp_path, seed=11).go(kind, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_a_sweep_of_real_trainings(base, number, code):  # noqa: F811
+    """The training under way saves its step and ends, the sweep too; both go on from there."""
+    command = [
+        *(sys.executable, "-m", "src.sweep", f"--output={base / 'sweep'}", "--dataset=own"),
+        *("--setting=fsod", "--shots=1", "--seeds=0", f"--config_path={base / 'tiny.yaml'}"),
+        *(f"--base_checkpoint={base / 'base'}", "--data.test=[shapes_test_novel]"),
+        "--data.train=[shapes_train_novel_{shot}shot_seedx]",
+        *("--test.visualize_images=0", "--solver.max_iter=400", "--progress_seconds=0.2"),
+    ]
+    child = Child(command, base / "sweep.txt", base)
+    assert child.wait_for(r"step \d+/400 "), child.text()
+    child.process.send_signal(number)
+    assert child.process.wait(300) == code, child.text()
+    folder = base / "sweep" / "tfa-like" / "1shot_seed0"
+    log = (folder / "output.txt").read_text()
+    assert "ending after this step" in log and "Traceback" not in log + child.text()
+    step = int(re.findall(r"saved \S+defrcn-(\d+)\.ckpt", log)[-1])
+    assert f"step {step}/400" in log and f"step {step + 1}/400" not in log
+    child = Child(command, base / "sweep.txt", base)
+    child.end()
+    assert f"resumed after step {step} of" in (folder / "output.txt").read_text()
+    assert json.loads((folder / "sweep_result.json").read_text())["iterations"] == 400

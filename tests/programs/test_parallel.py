@@ -1,0 +1,233 @@
+"""Two processes do what one does; a dead one ends the other; signals leave nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.defrcn.de_frcn import LOSS_NAMES
+from src.engine.parallel import ALONE, Group
+from src.launch.supervisor import descendants
+from src.model_utils.errors import InputError
+from src.model_utils.paths import project_folder
+from src.weights.checkpoint import find_latest
+
+ROOT = project_folder()
+WORKER = ROOT / "tests" / "helpers" / "parallel_worker.py"
+
+
+def launch(mode, folder, workers, **variables):
+    command = [sys.executable, "-m", "src.launch", "--log_dir", str(folder / "logs")]
+    command += ["--worker_num", str(workers), "--cluster_time_out", "200", "--grace", "30"]
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    return subprocess.Popen(
+        [*command, str(WORKER), mode, str(folder)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, timeout=400):
+    """The exit code and the output; nothing of it may be left."""
+    text, _ = process.communicate(timeout=timeout)
+    return process.returncode, text
+
+
+def wait_for(condition, process, seconds=240):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def gone(pids, seconds=5):
+    until = time.monotonic() + seconds
+    left = list(pids)
+    while left and time.monotonic() < until:
+        left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
+        time.sleep(0.1)
+    assert [name_of(pid) for pid in left] == []
+    return True
+
+
+def name_of(pid):
+    """A process's command and state, for messages."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return command or Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return "just gone"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Results of one process on two pictures a step, and of two on one each."""
+    found = {}
+    for workers in (1, 2):
+        folder = tmp_path_factory.mktemp("a folder")
+        code, text = finish(launch("train", folder, workers))
+        assert code == 0, text
+        ranks = range(workers)
+        found[workers] = [
+            (
+                json.loads((folder / f"{rank}.json").read_text()),
+                dict(np.load(folder / f"{rank}.npz")),
+            )
+            for rank in ranks
+        ]
+        found[f"log {workers}"] = (folder / "loss_0.log").read_text()
+        found[f"files {workers}"] = sorted(path.name for path in folder.iterdir())
+    return found
+
+
+def test_two_processes_give_the_losses_of_one(runs):
+    (_, one), (_, two), (_, other) = runs[1][0], runs[2][0], runs[2][1]
+    assert one["losses"].shape == (5, len(LOSS_NAMES))
+    assert one["losses"][0].sum() > 0.5
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(two["losses"], other["losses"])
+
+
+def test_two_processes_give_the_weights_of_one(runs):
+    (_, one), (_, two), (_, other) = runs[1][0], runs[2][0], runs[2][1]
+    names = set(one) - {"losses"}
+    moved = 0.0
+    for name in names:
+        np.testing.assert_array_equal(two[name], other[name], err_msg=name)
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=2e-6, err_msg=name)
+        moved += float(np.abs(one[name]).sum())
+    assert len(names) > 50
+    assert moved > 0
+
+
+def test_going_on_in_the_middle_changes_nothing(runs):
+    assert all(content["resumed equal"] for content, _ in (*runs[1], *runs[2]))
+
+
+def test_shared_pictures_give_the_same_rows(runs):
+    (one, _), (two, _), (other, _) = runs[1][0], runs[2][0], runs[2][1]
+    assert len({row["image_id"] for row in one["rows"]}) >= 2
+    assert [row["image_id"] for row in two["rows"]] == [row["image_id"] for row in one["rows"]]
+    for found, wanted in zip(two["rows"], one["rows"]):
+        # the weights differ by rounding, so scores and boxes do
+        assert found["category_id"] == wanted["category_id"]
+        np.testing.assert_allclose(found["score"], wanted["score"], atol=1e-5)
+        np.testing.assert_allclose(found["bbox"], wanted["bbox"], atol=1e-2)
+    assert other["rows"] == two["rows"]
+
+
+def test_rank_0_writes_for_all(runs):
+    assert len(runs["log 2"].splitlines()) == 5
+    strip = [line.split("|")[1] for line in runs["log 2"].splitlines()]
+    wanted = [line.split("|")[1] for line in runs["log 1"].splitlines()]
+    assert [line.split("total_loss")[0] for line in strip] == [
+        line.split("total_loss")[0] for line in wanted
+    ]
+    assert "ckpt_0" in runs["files 2"]
+    assert "ckpt_1" not in runs["files 2"]
+    assert "loss_1.log" not in runs["files 2"]
+
+
+def test_small_talk(runs):
+    for content, _ in runs[2]:
+        assert content["bytes"] == [4, 256 * 20 + 4]
+        assert content["right"]
+        assert content["nothing"] == ["", ""]
+        assert content["first"] is True
+        assert "do not agree on the number: [0, 1]" in content["refusal"]
+
+
+def test_a_group_of_one_talks_to_itself():
+    row = np.arange(3, dtype=np.float32)
+    assert ALONE.gather(row).tolist() == [[0, 1, 2]]
+    assert ALONE.gather_bytes(b"abc") == [b"abc"]
+    assert ALONE.of_first(True)
+    assert not ALONE.of_first(False)
+    assert ALONE.reducer(()) is None
+    assert ALONE.leads
+    assert not Group(1, 2).leads
+    ALONE.wait()
+    ALONE.check_same(3, "anything")
+
+
+def test_a_failed_exchange_is_a_sentence():
+    text = "Launch kernel failed, name:Default/AllGather-op0"
+    with pytest.raises(InputError, match="process 1 of 2 has lost another one"):
+        with Group(1, 2).speaking():
+            raise RuntimeError(text)
+    for group, other in ((ALONE, text), (Group(1, 2), "out of memory")):
+        with pytest.raises(RuntimeError, match=other[:5]):
+            with group.speaking():
+                raise RuntimeError(other)
+
+
+def test_a_dead_process_ends_the_others(tmp_path):
+    process = launch("die", tmp_path, 2)
+    wait_for(lambda: len(list(tmp_path.glob("pid*"))) == 2, process)
+    started = time.monotonic()
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid*")]
+    code, text = finish(process)
+    assert code == 9
+    assert time.monotonic() - started < 60
+    assert gone(pids)
+    assert "the processes ended with exit status 9" in text
+    assert "Error code: 9" in text
+    assert "this process dies" in text
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_signal_lets_all_save_and_end(tmp_path, number):
+    process = launch("endless", tmp_path, 2)
+    log = tmp_path / "loss_0.log"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
+    below = descendants(process.pid)
+    assert len(below) >= 4  # msrun, its scheduler, two workers
+    process.send_signal(number)
+    code, text = finish(process, 60)
+    assert code == 128 + number, text
+    assert gone(below)
+    steps = log.read_text().count("\n")
+    manifest = find_latest(tmp_path / "ckpt_0")
+    assert manifest is not None
+    assert json.loads(manifest.read_text())["step"] == steps
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_takes_its_processes_along(tmp_path):
+    process = launch("endless", tmp_path, 2)
+    log = tmp_path / "loss_0.log"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 2, process)
+    below = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    assert gone(below, seconds=60)
+
+
+def test_a_loss_that_is_not_finite_ends_all_and_names_the_picture(tmp_path):
+    code, text = finish(launch("endless", tmp_path, 2, NAN_AT=3))
+    assert code == 1
+    # step 3 has pictures 4 and 5; the second process's is the bad one
+    assert "step 3: the loss or its gradient is not finite" in text
+    assert "for picture5.jpg; the weights" in text
+    assert "picture4.jpg" not in text
+
+
+@pytest.mark.slow
+def test_two_launches_at_once_do_not_meet(tmp_path):
+    both = [launch("endless", tmp_path / name, 2, NAN_AT=2) for name in ("one", "two")]
+    for process in both:
+        code, text = finish(process)
+        assert code == 1
+        assert "step 2: the loss" in text
