@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Evaluate a checkpoint: python eval.py --config_path=FILE --eval_checkpoint_path=FILE."""
 
 from __future__ import annotations

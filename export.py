@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Export a checkpoint: python export.py --config_path=FILE --export_ckpt_file=CKPT [--key=value …].
 
 Writes EXPORT_FILE_NAME.mindir (.onnx, .air) and, beside it, a .json that describes it.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Judge what the inference program left: python postprocess.py --config_path=FILE [--key=value …].
 
 Reads --input_path (preprocess_Result) and --result_path (result_Files), which gets acc.log and the

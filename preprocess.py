@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Write the inputs of an exported network: python preprocess.py --config_path=FILE [--key=value …].
 
 Pictures of the test set are resized as in evaluation, padded to --img_height x --img_width, and

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Train the detector: python train.py --config_path=FILE [--key=value ...]."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Builds the inference program: ascend310_infer/out/main.
 #   bash ascend310_infer/build.sh [--tests] [--no-program] [--sanitize=address|thread] [--out=DIR]
 #        [--check]
@@ -29,7 +30,7 @@ for argument in "$@"; do
     --check) check_only=yes ;;
     --out=?*) out=${argument#*=} ;;
     -h | --help)
-      sed -n '2,19s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *)

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Seconds and memory of the full detector on this machine's CPU, whole and by part.
 
     python benchmarks/benchmark_detector.py [--height 800 --width 1088] [--steps 3] [--json FILE]

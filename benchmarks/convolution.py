@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Milliseconds of a 3x3 convolution, whose speed differs most between MindSpore's versions.
 
 python -m benchmarks.convolution

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """An exported detector in C++ against eval.py: same detections, same AP? And time and memory.
 
     python benchmarks/deployment.py --output DIR --config_path=FILE --checkpoint CKPT \

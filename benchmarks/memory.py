@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Resident memory over 2,000 training steps and an evaluation of 1,000 pictures: is it flat?
 
     python -m benchmarks.memory --output docs/memory.png [--steps 2000] [--pictures 1000]

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Over-fit a small network, from scratch, to a few photographs: proof that everything learns.
 
     python benchmarks/overfit.py --data DATASETS_ROOT --output DIR [--images 8] [--steps 1200]

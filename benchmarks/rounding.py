@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """How far float32 takes the detector from exact arithmetic, in eval.py and in the C++ program.
 
     python benchmarks/rounding.py --output DIR --photographs DATASETS_ROOT [--images 3] \

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What several cards exchange and read: trained parameters in bytes, seconds to prepare a picture.
 
     python benchmarks/scaling.py [--json FILE]

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Runs the tests with several MindSpore and Python versions; prints a table in Markdown.
 #   bash benchmarks/try_versions.sh FOLDER [PYTHON:MINDSPORE ...] [-- arguments for pytest]
 # FOLDER keeps an environment and a log for each pair. PYTHON is an interpreter, or a version such
@@ -9,7 +10,7 @@ set -uo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 if [ $# -lt 1 ] || [ "${1#-}" != "$1" ]; then
-  sed -n '2,7s/^# //p' "${BASH_SOURCE[0]}"
+  sed -n '3,8s/^# //p' "${BASH_SOURCE[0]}"
   exit 2
 fi
 mkdir -p "$1" && place=$(cd "$1" && pwd) || exit 1

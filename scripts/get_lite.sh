@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Fetches MindSpore Lite for C++ inference on a CPU (Linux, x86-64): the package mindspore-lite
 # 2.0.0 from PyPI, 169 MB, checked against its SHA-256 and unpacked to .lite in the project.
 #   bash scripts/get_lite.sh [WHEEL]      WHEEL: the package as a file, for machines without network
@@ -64,7 +65,7 @@ unpack() {
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '3,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
   --where)

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Trains a small detector on generated pictures, from nothing, on a CPU: base classes first, then
 # three novel classes of five objects each, with and without the calibration block.
 #   bash scripts/run_demo.sh [OUTPUT_DIR]     (default: demo_output in the project)
@@ -18,7 +19,7 @@ SHAPE=208 # pixels, one input shape for the exported detector: the longest side 
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
   -*)

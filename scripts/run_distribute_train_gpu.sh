@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Trains the base detector on several GPUs.
 #   bash scripts/run_distribute_train_gpu.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail

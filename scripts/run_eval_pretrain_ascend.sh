@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Evaluates the base detector of an experiment on one Ascend card.
 #   bash scripts/run_eval_pretrain_ascend.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Evaluates an exported detector with the C++ program: preprocess, build, infer, postprocess.
 #   bash scripts/run_infer_310.sh MINDIR_PATH DATA_PATH CONFIG_PATH DEVICE_TARGET \
 #        [IMAGE_WIDTH] [IMAGE_HEIGHT] [DEVICE_ID]
@@ -26,7 +27,7 @@ usage() {
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '3,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
 esac

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Model surgery, then fine-tuning over shots and seeds, on one Ascend card.
 #   bash scripts/run_standalone_finetune_ascend.sh [EXP_NAME] [options] [--key=value ...]   (--help)
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Makes or reuses .venv and runs the tests that take no more than some minutes.
 #   bash scripts/run_tests.sh [arguments for pytest]
 # For example `-m golden` (equality with the official code), `-m slow`, `tests/programs/test_scripts.py`.
@@ -10,7 +11,7 @@ set -euo pipefail
 
 case "${1:-}" in
   -h | --help)
-    sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"
+    sed -n '3,7s/^# //p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
 esac

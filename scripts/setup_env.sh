@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Makes or updates the project's Python environment (.venv) and nothing else.
 #   bash scripts/setup_env.sh [--dev]      --dev: with the tools for tests and checks
 set -euo pipefail

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """AdamW (Loshchilov & Hutter 2019), for small networks that train from scratch.
 
 Not the official optimizer: SGD at one rate for heads and backbone needs pre-trained weights.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From a data set's name to batches: records, MindRecord, and the loaders of train and eval."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From detections to numbers: COCO's metric by pycocotools, VOC's by `src.evaluation.voc_eval`.
 
 No model and no MindSpore here: everything takes plain values, so that a result file of any origin

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The learning rate as a function of the step, and its scaling to the real batch."""
 
 from __future__ import annotations

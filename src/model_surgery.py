@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 r"""Make a base detector ready for fine-tuning on few shots: model surgery on its class layers.
 
     python -m src.model_surgery --dataset=coco --method=remove \

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Where numbers of the configuration meet classes: the detector, its training and test steps."""
 
 from __future__ import annotations

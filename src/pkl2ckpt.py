@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Convert the ImageNet weights of detectron (caffe2, MSRA) into a backbone checkpoint.
 
     python src/pkl2ckpt.py --input ImageNetPretrained/MSRA/R-101.pkl --output backbone.ckpt

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Convert PyTorch weights into a MindSpore checkpoint, and back with `--to-pth`.
 
     python src/pth2ckpt.py --input resnet101-5d3b4d8f.pth --output res101_ms.ckpt

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """SGD with momentum and a weight decay by kind of parameter, as Detectron2 sets it up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Host helpers that several modules need: atomic files, checksums, logging, exit codes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Tests that need a process of their own: the full network keeps its memory until that ends.
 
 What is marked `own_process` runs in a child, one for each formulation of the network and kind of
@@ -70,7 +71,8 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what one worker has to run: a module, or all tests of children."""
     for item in items:
-        together = item.path.stem if group_of(item) is None else "own processes"
+        module = item.nodeid.partition("::")[0]
+        together = module if group_of(item) is None else "own processes"
         item.add_marker(pytest.mark.xdist_group(together))
 
 

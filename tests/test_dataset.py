@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The loaders: right content, seeded and resumable order, fixed shapes, sharding, shutdown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """COCO metrics against known values, tables, result files, and the empty cases."""
 
 import json

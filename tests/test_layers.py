@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Imports go down, never up (docs/architecture.md); rooms of one floor stay apart."""
 
 from __future__ import annotations

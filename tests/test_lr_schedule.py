@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The learning rate at the edges, and its scaling to another batch."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Model surgery: every kind of data set, what is refused, what lies beside the result."""
 
 import json

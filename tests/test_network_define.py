@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Parameter names and shapes are those of the official checkpoint."""
 
 import pytest

@@ -1,8 +1,10 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The READMEs promise only what is there: keys with their defaults, files, commands, links."""
 
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -76,9 +78,27 @@ def test_files_that_are_named_exist(name):
         r"(?:bash|python|--config_path=)\s*([\w./]+\.(?:sh|py|yaml))", text(name)
     ):
         assert (ROOT / path).is_file(), path
-    for module in re.findall(r"python -m (src\.\w+)", text(name)):
-        if module != "src.NAME":
-            assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for module in re.findall(r"python -m (src(?:\.\w+)+)", text(name)):
+        if not module.endswith("NAME"):
+            place = ROOT / module.replace(".", "/")
+            assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), module
+
+
+def test_every_source_file_names_its_authors_and_licence():
+    """Except the vectors' own script, which is kept as it came."""
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    if not names:
+        pytest.skip("no git checkout")
+    sources = [
+        name
+        for name in names.splitlines()
+        if name.endswith((".py", ".sh", ".cc", ".h", "CMakeLists.txt")) or name == ".ci/run"
+    ]
+    assert len(sources) > 300
+    for name in sorted({*sources} - {"tests/golden/weights.py"}):
+        if (ROOT / name).is_file():
+            head = "".join(text(name).splitlines(keepends=True)[:2])
+            assert "DeFRCN on MindSpore authors" in head and "Apache License 2.0" in head, name
 
 
 @pytest.mark.parametrize("name", READMES)

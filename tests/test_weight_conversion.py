@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """pkl2ckpt and pth2ckpt: names, numbers, strict lists, both directions, copies of the scripts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // The program between its command line and its engine.
 #ifndef DEFRCN_APP_H_
 #define DEFRCN_APP_H_

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // A queue between threads that holds at most so many items: the faster side waits.
 #ifndef DEFRCN_BOUNDED_QUEUE_H_
 #define DEFRCN_BOUNDED_QUEUE_H_

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // The folder that preprocess.py writes, and the note beside the model that export.py writes.
 #ifndef DEFRCN_DATASET_H_
 #define DEFRCN_DATASET_H_

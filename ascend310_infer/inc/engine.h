@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // What runs a model. Everything but lite_engine.cc knows only this, so the rest is tested without
 // MindSpore Lite.
 #ifndef DEFRCN_ENGINE_H_

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // What a user can put right: the message is one sentence that names the file or flag.
 #ifndef DEFRCN_ERROR_H_
 #define DEFRCN_ERROR_H_

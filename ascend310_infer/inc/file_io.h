@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // Files that are read whole, and files that appear whole or not at all.
 #ifndef DEFRCN_FILE_IO_H_
 #define DEFRCN_FILE_IO_H_

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // An engine that runs a MINDIR with MindSpore Lite's cloud-side API.
 #ifndef DEFRCN_LITE_ENGINE_H_
 #define DEFRCN_LITE_ENGINE_H_

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // What the command line asks for, checked before anything is opened.
 #ifndef DEFRCN_OPTIONS_H_
 #define DEFRCN_OPTIONS_H_

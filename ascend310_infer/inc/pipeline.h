@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // Reading ahead, running and writing behind, in threads with bounded queues between them.
 #ifndef DEFRCN_PIPELINE_H_
 #define DEFRCN_PIPELINE_H_

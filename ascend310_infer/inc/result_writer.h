@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // The result folder: <stem>_<i>.bin for output i, outputs.json, and done.json as the last file.
 #ifndef DEFRCN_RESULT_WRITER_H_
 #define DEFRCN_RESULT_WRITER_H_

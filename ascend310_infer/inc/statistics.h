@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // Times of a run in numbers, and the text of test_perform_static.txt.
 #ifndef DEFRCN_STATISTICS_H_
 #define DEFRCN_STATISTICS_H_

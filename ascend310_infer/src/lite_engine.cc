@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "lite_engine.h"
 
 // The wheel of 2.0.0 has its headers in include/api, newer trees in include/cxx_api as well.

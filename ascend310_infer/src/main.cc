@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // Runs an exported detector over the folder that preprocess.py wrote: main --help says how.
 #include <gflags/gflags.h>
 

@@ -1,3 +1,4 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 // A folder that vanishes, a small data set in it, and an engine without a model.
 #ifndef DEFRCN_TESTS_SUPPORT_H_
 #define DEFRCN_TESTS_SUPPORT_H_

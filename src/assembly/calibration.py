@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From the configuration to the prototypical calibration block: weights, support set, caches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From the configuration to files: data sets by name and by content, weights of the calibration.
 
 No MindSpore here: tools that train nothing read data sets too.

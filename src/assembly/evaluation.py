@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What train.py and eval.py share for evaluation: test sets, checkpoints, figures and pictures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the entry points share on ModelArts: paths on the machine's disk, copies in and out."""
 
 from __future__ import annotations

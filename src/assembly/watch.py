@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What train.py and eval.py share for watching a run: from the configuration to a `Watch`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the calibration block keeps on disk: arrays that are verified before they are believed.
 
 An entry is an `.npz` with a description: format, version, the key that its content was computed

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The calibration block's pictures: read as the official code does, their support boxes moved.
 
 Boxes are float32 (x1, y1, x2, y2) pixels of the image frame.

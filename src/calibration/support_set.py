@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The K boxes of each class that a network was fine-tuned on, with a hash to know them again.
 
 Training writes them beside its checkpoints; the calibration block compares them with the boxes

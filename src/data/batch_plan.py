@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Which images make up which batch: an endless, seeded, resumable order, sharded by rank.
 
 All of it is a function of the seed: the data set is shuffled over and over, the shuffled lists are

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What a batch is and how rows become one: decode, resize, flip, normalise, pad."""
 
 from __future__ import annotations

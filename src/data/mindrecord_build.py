@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From records to a MindRecord folder: check every image, drop what cannot be used, write."""
 
 from __future__ import annotations

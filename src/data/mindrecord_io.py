@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """MindRecord folders: written whole or not at all, tied to their inputs, read by row.
 
 A folder holds `data-NNNN.mindrecord` files with their `.db` indices and `meta.json`, written last.

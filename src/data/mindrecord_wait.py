@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Waiting for a MindRecord folder that another process builds: with a message and a time limit."""
 
 from __future__ import annotations

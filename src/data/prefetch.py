@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Run a stream of jobs ahead of their consumer, in threads.
 
 Decoding and array work run outside the interpreter lock, so threads do; and unlike processes they

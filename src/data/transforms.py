@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What happens to a picture and its boxes between the file and the network, in NumPy and Pillow.
 
 Frames: image frame = pixels of the (EXIF-rotated) file; model frame = pixels after resizing.

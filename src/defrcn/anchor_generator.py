@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Anchors: boxes of fixed sizes and shapes at every cell of the feature map."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Matching of boxes to ground truth, random subsampling, and the RPN's targets.
 
 Letters: N images, G ground-truth slots, A anchors (or other boxes), S samples an image.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Targets of the second stage: proposals and ground truth, matched and sampled.
 
 Letters: G ground-truth slots, P proposals, S samples an image, K foreground classes.

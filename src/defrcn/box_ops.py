@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Box maths: pure functions, one place.
 
 Boxes are float32 (x1, y1, x2, y2) in continuous pixels, width = x2 - x1 (no +1).

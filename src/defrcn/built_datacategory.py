@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Tables of the data sets: classes, base and novel split, names to paths. No file is read here.
 
 The tables and the lists of novel classes are written once; every other view (base classes,

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What data sets are made of: objects, images, and descriptions of sets. No file is read here."""
 
 from __future__ import annotations

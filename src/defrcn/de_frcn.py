@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """DeFRCN: Faster R-CNN whose three parts are decoupled by gradient (Qiao et al., ICCV 2021).
 
 Letters: N images, G ground-truth slots, A anchors, P proposals, S samples, K classes.

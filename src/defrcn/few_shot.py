@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """K-shot files in TFA's layout: where the file of a class is, and which K boxes count.
 
 Each class has a file of its own, below a folder for each numbered set (`seed0`, `seed1`, ...):

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The gradient decoupled layer (DeFRCN, sec. 3.2, eq. 1-3)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Read folders of PASCAL VOC-style XML files into records.
 
 The XML is foreign text: document type declarations and entities are refused, so that no file can

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The prototypical calibration block (paper, sec. 3.4): scores after few-shot training.
 
 A prototype is the mean vector of a class's support boxes, seen by an encoder that was trained on

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Running the calibration block's ResNet on pictures of any size.
 
 The network itself is in `pcb_resnet.py`. Pictures are (H, W, 3) uint8 BGR as OpenCV reads them,

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The encoder of the calibration block: a ResNet as torchvision lays it out (paper, sec. 3.4).
 
 It differs from the detector's backbone: a stage's stride sits in the 3x3 convolution, pictures

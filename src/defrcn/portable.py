@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Parts of the detector in operators that inference runtimes have too: same numbers, other means.
 
 An exported network is the trained one with these parts in place (`make_portable`): MindSpore Lite

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The second stage: res5 on RoIs, class and box layers, losses, final detections.
 
 Letters: N images, R RoIs (all images together), P proposals of an image, K foreground classes.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """ResNet-C4: stem and res2-res4 as the backbone, res5 as the head on RoIs.
 
 The MSRA variant (He et al. 2016): a stage's stride sits in its first 1x1 convolution. Feature

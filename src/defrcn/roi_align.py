@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """ROIAlign with half-pixel alignment and adaptive sampling, as two matrix products.
 
 Bilinear interpolation, the average over a bin's samples and the grid of bins all split into a

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The region proposal network: head and loss.
 
 Letters: N images, H x W cells, B anchors a cell, A = H * W * B anchors, S samples an image.

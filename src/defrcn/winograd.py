@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """3x3 convolutions as Winograd products F(4x4, 3x3) (Lavin & Gray 2016, sec. 4.3).
 
 A 4x4 tile of outputs takes 36 products a channel pair instead of 144; the products are one

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Generate the demo's data set: pictures of shapes in COCO format.
 
     python -m src.demo.make_data --output datasets/shapes --seed 0

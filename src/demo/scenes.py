@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Demo pictures: objects of `shapes` on cluttered backgrounds, with exact visible boxes.
 
 Objects are drawn `SUPERSAMPLE` times larger than the picture and averaged down, which gives

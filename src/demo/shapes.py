@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Outlines, masks and surfaces of the demo's objects.
 
 Legend: a *patch* is a small canvas around one object, drawn `SUPERSAMPLE` times larger than the

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Sum up a run of scripts/run_demo.sh: print the figures, write them to summary.json.
 
     python -m src.demo.summary --output DIR --data_seconds 20 --train_seconds 300 ...

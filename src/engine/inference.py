@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From a test set to detections: the network on every image, then thresholds and NMS."""
 
 from __future__ import annotations

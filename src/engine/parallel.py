@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the processes of one training tell each other: rows of numbers, bytes, starting weights.
 
 Data parallel: every process (rank) has the whole network and its own pictures; gradients are

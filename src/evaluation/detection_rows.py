@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Detections as COCO result rows, and the ground truth to hold them against: in and out of files.
 
 A *row* is one detection as COCO's result format has it: `image_id`, `category_id`, `bbox`

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What every evaluator has in common: which entries count, the figures' names, tables, JSON.
 
 No model and no MindSpore here: everything takes plain values, so that a result file of any origin

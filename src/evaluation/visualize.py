@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Pictures of detections beside ground truth, as PNG, and a sheet of several of them.
 
 Images here are (H, W, 3) uint8, blue first; boxes (x1, y1, x2, y2) in the image frame, pixels.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """VOC's average precision, as the official evaluator of DeFRCN computes it.
 
 Two things of the official evaluator are not what one would write: detections go through a text

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What preprocess.py hands to the inference program: one file an input and picture, and a manifest.
 
     DIR/eval_img_bin/00000.bin    image (1, 3, H, W) float32: BGR, 0 to 255, resized, zeros beyond

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From version 3 of the MINDIR format, which MindSpore 2.7 to 2.10 write, to version 1.
 
 MindSpore Lite 2.0.0, the only one in a public Python registry, reads version 1. In version 3 most

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The detector as it is exported: raw pixels in, boxes and scores of all proposals out.
 
 Letters: H x W the one input size, P proposals, K classes.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the inference program left: outputs by picture, checked against the manifest of the inputs.
 
 DIR/<stem>_<i>.bin    output i of a picture, little-endian, without any header

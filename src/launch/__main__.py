@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 r"""Start a program of this project, in one process or several, and see it through.
 
     python -m src.launch train.py --config_path=FILE [--key=value …]

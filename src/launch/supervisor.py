@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Processes that a launcher starts: shown and logged, told of signals, none left behind.
 
 Everything below a launcher stays below it: on Linux it adopts what loses its parent, so that

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Reading the configuration: YAML with `base:`, then `--key=value` flags, then one typed check.
 
 Imported by the entry points and `src/network_define.py` only; everything else takes plain

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The detector's configuration keys, and the kinds of numbers that all keys are made of."""
 
 # Annotations are evaluated by pydantic at run time: no postponed ones, for Python 3.9.

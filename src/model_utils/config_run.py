@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Keys of what surrounds a run: watching it, profiling it, copying for it on ModelArts."""
 
 # Annotations are evaluated by pydantic at run time: no postponed ones, for Python 3.9.

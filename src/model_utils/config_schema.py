@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Every configuration key with its type, range, default and meaning: typed, frozen, closed.
 
 Reached through `src.model_utils.config`; the defaults are the paper's base training on COCO.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The one place that chooses the device and the execution mode of MindSpore."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The one exception type that an entry point turns into a sentence and a non-zero exit."""
 
 from __future__ import annotations

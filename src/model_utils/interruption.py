@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Signals that ask the process to end: at once, or when what is under way is finished."""
 
 from __future__ import annotations

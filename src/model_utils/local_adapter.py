@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What a launcher tells a process through the environment: its rank, their number, its card.
 
 `msrun` and `mindspore.communication` set RANK_ID, RANK_SIZE and DEVICE_ID; under msrun's dynamic

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """ModelArts: data and checkpoints come in, results go out, by its package `moxing`.
 
 One copy a machine: the first process that takes the machine's lock copies in, the others wait and

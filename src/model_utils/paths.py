@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Where the project lies, and one check of the disk for every path that a user gave."""
 
 from __future__ import annotations

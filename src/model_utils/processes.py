@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Running one child after the other: its output in a file, signals handed on, no orphans."""
 
 from __future__ import annotations

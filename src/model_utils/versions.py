@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Versions of MindSpore that are slow or were not tried: said at start, not after hours."""
 
 from __future__ import annotations

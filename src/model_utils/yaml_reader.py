@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Reading configuration YAML: plain values only, one document, no key twice, `base:` merged.
 
 A *tree* here is a dictionary with text keys whose values are trees, lists, text, numbers,

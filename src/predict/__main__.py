@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 r"""Detect on a picture, a folder of pictures or a video, with any checkpoint.
 
     python -m src.predict --config_path=FILE --eval_checkpoint_path=CKPT --input_path=PATH \

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Pictures and videos of one's own: found, decoded, brought to the network as in evaluation."""
 
 from __future__ import annotations

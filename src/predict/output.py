@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Detections on pictures of one's own: collected, drawn, written as JSON.
 
 Boxes are in the picture's pixels after its EXIF orientation, continuous, without +1.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 r"""Fine-tune and evaluate over shots and seeds, with a table, a plot and 95 % intervals.
 
     python -m src.sweep --output DIR --dataset coco --setting fsod --protocol fsrw \

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Going through the runs of a sweep: ask, lock, train, record, write tables, tell the rest."""
 
 from __future__ import annotations

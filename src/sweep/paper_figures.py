@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the DeFRCN paper and its official repository report, for comparison with one's own runs.
 
 Novel AP (COCO) and novel AP50 (VOC) in percent, and the iterations of fine-tuning, which the

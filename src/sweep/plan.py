@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What the sweep's flags ask for: numbers, folders, configuration files and words for train.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The figure of a sweep: the metric over shots, with intervals, beside the reported lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """One run of a sweep on disk: what it is, how far it is, its result, what is kept of it.
 
 A run's folder holds, beside what `train.py` writes there:

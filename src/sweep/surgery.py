@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Model surgery as the first part of a sweep: once for a base checkpoint and a method."""
 
 from __future__ import annotations

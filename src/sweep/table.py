@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Statistics over the runs of a sweep, and their tables as Markdown and CSV.
 
 Figures are percentages. Two 95 % intervals of the mean over n runs, both as half widths:

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Draw K-shot files for one's own COCO-format data, in TFA's layout.
 
     python -m src.tools.draw_kshot --config_path=configs/mine.yaml --shots 1 2 3 5 10 --seeds 10

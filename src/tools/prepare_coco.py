@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Make the COCO 2014 tree that training expects out of the official downloads, or check one.
 
     python -m src.tools.prepare_coco --source=DIR     # DIR has train2014, val2014, annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Train a small encoder for the calibration block on a training set's own objects.
 
     python -m src.tools.pretrain_encoder --config_path=FILE --output weights/pcb.ckpt [--steps 400]

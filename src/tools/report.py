@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Judge stored detections and write the page, without a network or a device.
 
     python -m src.tools.report --config_path=FILE --detections=detections.json --output=DIR

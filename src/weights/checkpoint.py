@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Checkpoints on disk: plain weights, the training state beside them, a manifest that binds both.
 
 A checkpoint of step 500 is three files in one folder:

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Reading MindSpore's `.ckpt` format into numpy arrays.
 
 `mindspore.load_checkpoint` trusts sizes inside the file: a flipped bit in a file without CRC can

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Writing MindSpore's `.ckpt` format from numpy arrays, without MindSpore.
 
 The counterpart of `ckpt_reader`, which describes the format; byte for byte what

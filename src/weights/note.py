@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A note beside a plain weights file: the classes that it is for, and how it was made.
 
 Checkpoints of a training run have a manifest (`checkpoint`). A file that a tool made of one has no

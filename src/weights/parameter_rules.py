@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Which parameters a weight file must hold: strict comparison, one declared list per kind of file.
 
 Names are those of the official PyTorch checkpoints, for example

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Unpickling that can only build arrays, tensors and plain containers.
 
 A pickle is a program: the standard unpickler imports and calls whatever it names. Weight files

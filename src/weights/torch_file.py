@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """torch's `.pth` files without torch: all three formats are read, the newest is written.
 
 Newest (torch >= 1.6), a zip archive whose one folder holds

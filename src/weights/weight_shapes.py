@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Names and shapes that official weight files must have, to account for every parameter.
 
 Sizes are those of the published files (ResNet-50, -101 or -152, 64 channels after the stem).

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The calibration block from a configuration: what it is made of, kept, and refused for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Evaluation as train.py and eval.py assemble it, with detections that are given."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The support set: its hash, its file, and that training writes the boxes it trains on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The endless order: seeded, sharded, grouped, resumable."""
 
 from __future__ import annotations

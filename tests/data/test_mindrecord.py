@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """MindRecord folders: exact content, tied to their inputs, whole or absent."""
 
 from __future__ import annotations

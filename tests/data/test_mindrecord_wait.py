@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Waiting for a folder that another process builds: once built, with a message, not for ever."""
 
 import logging

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Batch normalisation from scratch: the textbook formula, gathered statistics, later frozen."""
 
 from __future__ import annotations

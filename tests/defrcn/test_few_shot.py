@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """K-shot sets: names, TFA's files in COCO and VOC format, the draw of K boxes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A batch inside a larger fixed shape gives the same numbers as at its exact size."""
 
 import mindspore as ms

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Group normalisation against the textbook formula in float64."""
 
 import mindspore as ms

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Annotation files of one's own, COCO format and VOC-style XML, become records."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The block's ResNet: layout from a file, pieces and padding without effect, batch statistics."""
 
 import mindspore as ms

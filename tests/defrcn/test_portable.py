@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Parts for inference runtimes give what the parts that they stand for give."""
 
 import mindspore as ms

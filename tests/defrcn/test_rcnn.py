@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The second stage: losses, detections, the step to the original image."""
 
 import mindspore as ms

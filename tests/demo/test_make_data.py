@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The generated data set: every byte by the seed, exact boxes, balance, reuse, wrong arguments."""
 
 from __future__ import annotations

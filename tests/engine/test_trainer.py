@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The training loop: what changes, what is logged and saved, resuming, refusals."""
 
 import errno

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What is shown while a run goes on: files that are read back, pictures, profile, refusals."""
 
 import json

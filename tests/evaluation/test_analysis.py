@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Matching, curves, thresholds and picture kinds by hand; AP50 of the curves is pycocotools'."""
 
 import csv

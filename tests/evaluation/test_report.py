@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The page of an evaluation: complete, offline, escaped, with right numbers and sorted pictures."""
 
 import csv

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """From a checkpoint to detections by an exported network, as a user does it, and what is refused.
 
 The inference program's place is taken by MindSpore itself, which reads the exported file; the

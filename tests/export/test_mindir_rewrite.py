@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """MINDIR of version 1: the same numbers, and refusals of what its reader gets wrong."""
 
 import mindspore as ms

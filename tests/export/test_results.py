@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Files between the network's surroundings: inputs with a manifest, results checked against it."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Reading the golden vectors: where they are, how weights are made, how digests compare."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The official networks with regenerated weights, the test images, and what lies inside a pass.
 
 `kind` is the training that vectors belong to: `base`, or fine-tuning at 10 shots on the novel

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 01: anchors of a cell and of whole maps."""
 
 import mindspore as ms

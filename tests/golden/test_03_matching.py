@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 03: IoU and the two matchers.
 
 The project has fixed numbers of slots, some of them unused, so there is always one box and one

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 05: non-maximum suppression and the selection of proposals."""
 
 import mindspore as ms

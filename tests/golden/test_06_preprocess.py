@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 06: resizing, normalising, padding, flipping of pictures and boxes."""
 
 from __future__ import annotations

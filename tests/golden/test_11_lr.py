@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 11: the learning rate of every official configuration, for the batch it is meant for."""
 
 import pytest

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 13: prototypical calibration, prototypes, vectors and scores."""
 
 import cv2

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 14: records of COCO's and VOC's sets, and what the official mapper makes of COCO's."""
 
 from __future__ import annotations

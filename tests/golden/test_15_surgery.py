@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Topic 15: model surgery on the official tool's small checkpoints."""
 
 import numpy as np

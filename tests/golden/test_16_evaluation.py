@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Metrics of given detections equal the official evaluators' (topic 16), COCO's and VOC's."""
 
 import numpy as np

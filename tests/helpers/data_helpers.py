@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Small data sets for tests, and the place of the shared real ones."""
 
 from __future__ import annotations

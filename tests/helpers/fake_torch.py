@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Writes torch's two file formats with the standard library, for tests without torch."""
 
 from __future__ import annotations

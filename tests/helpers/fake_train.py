@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Stands for train.py in the tests of sweeps: real checkpoints and figures, no network.
 
 The environment says what it does: FAKE_LOG gets a line an event, FAKE_STEPS steps of FAKE_DELAY

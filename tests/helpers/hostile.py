@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """How a hostile or broken input is handed to an entry point, and what must happen then."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Kills (SIGKILL) training, MindRecord writing, evaluation and sweeps at moments drawn by a seed.
 
     python -m tests.helpers.kill_driver --seed 0 --folder /tmp/kills [--kinds train,eval]

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """One process of a run on ModelArts, for tests: says when it works, works as long as it is told.
 
     python -m tests.helpers.modelarts_process FOLDER RANK [key=value ...]

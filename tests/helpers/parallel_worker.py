@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What one process of tests/programs/test_parallel.py does: python parallel_worker.py MODE FOLDER.
 
 `train`: five steps on two pictures each, by one process or by two; then once more from the middle;

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A small detector, its inputs, and the two modes that code runs in."""
 
 from __future__ import annotations

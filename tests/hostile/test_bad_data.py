@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Wrong annotations and images: each is handled, counted, and reported with the file's name."""
 
 from __future__ import annotations

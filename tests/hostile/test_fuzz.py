@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Readers of foreign files, fed with whatever hypothesis thinks of: a result or an `InputError`.
 
 DEFRCN_FUZZ_EXAMPLES=20000 pytest tests/hostile/test_fuzz.py searches for minutes, each time

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Hostile and broken pictures, annotations and configurations, handed to train.py.
 
 Each is refused in one sentence that names the file, with exit code 1, before anything runs, within

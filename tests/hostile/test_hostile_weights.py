@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Hostile and broken weights, checkpoints, MindRecord and results, handed to the entry points.
 
 As in `test_hostile_data`: one sentence, exit code 1, nothing run, within limits.

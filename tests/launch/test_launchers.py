@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The launchers in scripts/: commands, arguments, folders, exit codes, signals, what they leave."""
 
 import json

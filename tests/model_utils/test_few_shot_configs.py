@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Every few-shot configuration, and VOC's base ones, against the official settings."""
 
 from __future__ import annotations

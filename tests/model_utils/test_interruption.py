@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """SIGINT in a process that computes with MindSpore, which would turn it into a SIGTERM."""
 
 import os

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Copies on ModelArts, with processes that really wait, fail and die, and a stand-in for moxing."""
 
 import os

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Versions of MindSpore that are refused, warned of, or used without a word."""
 
 import logging

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """`python -m src.predict`: equal to eval.py, on every kind of picture, on videos, on bad files."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The C++ inference program: its unit tests with checks built in, and the program on networks.
 
 Everything is built here, below ascend310_infer/out, with what `scripts/get_lite.sh` fetches. A

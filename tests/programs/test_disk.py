@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Disks that are full, read-only or closed: one sentence, and nothing partial passes for whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Base checkpoint, surgery, fine-tuning and evaluation, as a user runs them, on small pictures."""
 
 import json

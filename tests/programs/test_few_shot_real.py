@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """K-shot sets of the shared real data: COCO and VOC photographs, blood cells, TFA's own lists."""
 
 from __future__ import annotations

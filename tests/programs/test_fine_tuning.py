@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Fine-tuning on few shots: what trains, dropout, and what a run may start from."""
 
 import logging

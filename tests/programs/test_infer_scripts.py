@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The scripts around the C++ program: what they check, in which order they work, what they say.
 
 Nothing here compiles or fetches anything: Python, pip and the compiler are stand-ins.

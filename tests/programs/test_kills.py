@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Runs that are killed, interrupted or damaged: nothing finished is lost, all is the same after.
 
 See `kill_driver` for SIGKILL at random moments.

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Two processes do what one does; a dead one ends the other; signals leave nothing behind."""
 
 import json

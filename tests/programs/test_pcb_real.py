@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The calibration block on photographs and blood cells, with a narrow encoder of random weights."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Surgery, fine-tuning, calibration and evaluation on real pictures, by the entry points.
 
 COCO photographs (fsod), VOC photographs (gfsod, split 1) and blood cells, which are a data set of

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The full R-101 configuration on real COCO photographs: trains, evaluates, at reduced size."""
 
 from __future__ import annotations

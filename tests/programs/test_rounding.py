@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The float64 reference of benchmarks/rounding.py and the network, written apart, agree."""
 
 import numpy as np

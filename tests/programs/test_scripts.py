@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The shell scripts: what they say when something is missing, and what they leave behind.
 
 Nothing here installs a package or runs the suite: the environments are stand-ins, an empty

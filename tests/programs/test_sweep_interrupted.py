@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Sweeps that are killed, fail, or find damaged files; with real processes."""
 
 import signal

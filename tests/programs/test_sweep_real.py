@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A sweep of one run with the real train.py, K-shot files and surgery, on a few small pictures."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """train.py and eval.py as a user runs them, on a few small pictures."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """train.py and eval.py, watched and as on ModelArts: the files say what the log says."""
 
 import json

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """`python -m src.sweep` with real processes, a stand-in for train.py, and its kills and resumes."""
 
 import json

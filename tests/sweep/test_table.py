@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Statistics and tables of sweeps against numbers done by hand and by scipy."""
 
 import csv

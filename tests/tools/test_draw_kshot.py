@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """K-shot files of one's own data: nested, seeded, whole pictures where possible, and refusals."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The COCO tree out of the official downloads, and the check of a tree."""
 
 from __future__ import annotations

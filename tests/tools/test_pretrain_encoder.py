@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The small encoder for the calibration block: what is shown, what is written."""
 
 import json

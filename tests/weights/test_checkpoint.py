@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Checkpoints: round trips, damage at every kind of place, kills between the writes, pruning."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The restricted unpickler and torch's file formats, without torch.
 
 `torch_files/torch_zip.pth` and `torch_legacy.pth` were written by torch 2.13.0 with its own two

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """MindSpore's own summary files, which MindInsight shows."""
 
 from __future__ import annotations

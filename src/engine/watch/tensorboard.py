@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """TensorBoard event files, written with tensorboardX (no PyTorch, no TensorFlow).
 
 MindSpore has to be imported before anything that uses protobuf, as here: it chooses protobuf's

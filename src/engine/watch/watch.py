@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What a run shows while it runs: numbers, pictures and text for viewers, and a profile.
 
 A `Watch` without writers and window, the default, does nothing. Writers are

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What stands behind an AP: which detection hit what, curves, thresholds, pictures with faults.
 
 Numbers only; `plots` and `page` draw them. A detection *hits* if it overlaps

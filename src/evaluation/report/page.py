@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """An evaluation as a folder that a browser shows: one page, plots, sorted pictures, tables.
 
 Everything is in the folder and nothing refers to the network, so it may be copied anywhere:

@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Plots of an analysis as SVG text, in a light and a dark version.
 
 Text stays text, backgrounds are transparent and nothing refers to the network, so that the page

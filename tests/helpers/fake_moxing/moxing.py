@@ -1,3 +1,4 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Stands for ModelArts' moxing in tests: the same functions, over local folders.
 
 The environment says more: MOXING_LOG gets a line a copy, MOXING_DELAY seconds pass in each,
