@@ -5,7 +5,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string>
 #include <system_error>
+#include <vector>
 
 #include "error.h"
 

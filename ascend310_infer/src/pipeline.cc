@@ -7,7 +7,9 @@
 #include <future>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "bounded_queue.h"
 #include "error.h"

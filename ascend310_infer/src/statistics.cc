@@ -7,6 +7,8 @@
 #include <iomanip>
 #include <numeric>
 #include <sstream>
+#include <string>
+#include <vector>
 
 namespace defrcn {
 namespace {

@@ -1,8 +1,11 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "app.h"
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "support.h"
 

@@ -2,6 +2,7 @@
 #include "dataset.h"
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "support.h"
 

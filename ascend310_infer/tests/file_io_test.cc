@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <string>
 #include <system_error>
 
 #include "support.h"

@@ -1,6 +1,8 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "options.h"
 
+#include <string>
+
 #include "app.h"
 #include "support.h"
 

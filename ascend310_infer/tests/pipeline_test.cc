@@ -2,8 +2,11 @@
 #include "pipeline.h"
 
 #include <future>
+#include <memory>
 #include <mutex>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "support.h"
 

@@ -2,6 +2,7 @@
 #include "result_writer.h"
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "support.h"
 

@@ -1,6 +1,9 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "statistics.h"
 
+#include <string>
+#include <vector>
+
 #include "support.h"
 
 namespace defrcn {

@@ -2,6 +2,8 @@
 #include "support.h"
 
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 namespace defrcn::testing {
 
