@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from src.engine.watch.profile import ProfileWindow
-from src.engine.watch.summary import SummaryWriter
 from src.engine.watch.watch import Watch, Writer
-from src.model_utils.config import Config, to_plain, to_yaml
+from src.model_utils.config import Config, to_yaml
 from src.model_utils.errors import InputError
 
 
@@ -24,10 +22,10 @@ def open_watch(
     first_step: int = 0,
     num_steps: int | None = None,
 ) -> Watch:
-    """Open what the configuration asks for; writers on rank 0 only, a profile on every rank.
+    """Open what the configuration asks for; curves on rank 0 only, a profile on every rank.
 
     Args:
-        config: the configuration, which the writers get first of all.
+        config: the configuration, which is the first thing written.
         folder: the run's.
         rank: number of this process.
         first_step: of a resumed run, the first step it does anew; 0 for a new run.
@@ -40,10 +38,10 @@ def open_watch(
     window = None
     if config.enable_profiling and num_steps:
         window = _window(config, folder, rank, num_steps)
-    writers = _writers(config, Path(config.watch.dir or folder / "watch"), first_step)
-    watch = Watch(list(writers) if rank == 0 else (), window)
-    if rank == 0 and (config.watch.tensorboard or config.watch.summary):
-        watch.settings(dict(_flat(to_plain(config))), to_yaml(config))
+    if rank != 0 or not config.watch.tensorboard:
+        return Watch(window=window)
+    watch = Watch(_writer(Path(config.watch.dir or folder / "watch"), first_step), window)
+    watch.settings(to_yaml(config))
     return watch
 
 
@@ -81,22 +79,18 @@ def show_evaluation(
             watch.picture(step, f"{name}/{path.stem}", path)
 
 
-def _writers(config: Config, folder: Path, first_step: int) -> Iterator[Writer]:
-    # First, because it forks.
-    if config.watch.summary:
-        yield SummaryWriter(folder)
-    if config.watch.tensorboard:
-        try:
-            from src.engine.watch.tensorboard import TensorBoardWriter
-        except ImportError as error:
-            raise InputError(
-                f"watch.tensorboard: {error.name or error} is not installed; "
-                "pip install -r requirements.txt, or leave it false"
-            ) from error
-        try:
-            yield TensorBoardWriter(folder, first_step)
-        except OSError as error:
-            raise InputError(f"watch.dir: {folder} cannot be written: {error.strerror}") from error
+def _writer(folder: Path, first_step: int) -> Writer:
+    try:
+        from src.engine.watch.tensorboard import TensorBoardWriter
+
+        return TensorBoardWriter(folder, first_step)
+    except ImportError as error:
+        raise InputError(
+            f"watch.tensorboard: {error.name or error} is not installed; "
+            "pip install -r requirements.txt, or leave it false"
+        ) from error
+    except OSError as error:
+        raise InputError(f"watch.dir: {folder} cannot be written: {error.strerror}") from error
 
 
 def _window(config: Config, folder: Path, rank: int, num_steps: int) -> ProfileWindow:
@@ -108,12 +102,3 @@ def _window(config: Config, folder: Path, rank: int, num_steps: int) -> ProfileW
         )
     place = Path(config.profile.dir or folder / "profile") / f"rank_{rank}"
     return ProfileWindow(place, first=first, count=count, target=config.device_target)
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and values as text."""
-    for key, entry in value.items():
-        if isinstance(entry, Mapping) and entry:
-            yield from _flat(entry, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", entry if isinstance(entry, str) else json.dumps(entry)

@@ -185,7 +185,7 @@ class DeFRCN(nn.Cell):
         )
         anchor_valid = per_cell.reshape(-1) > 0
         if self.rpn_scale is not None:
-            features = self.affine_rpn(scale_gradient(features, self.rpn_scale), True)
+            features = self.affine_rpn(scale_gradient(features, self.rpn_scale))
         if self.masked:
             features = features * mask
         return features, valid_size, anchor_valid
@@ -194,7 +194,7 @@ class DeFRCN(nn.Cell):
         """The map that the second stage pools from."""
         if self.rcnn_scale is None:
             return features
-        return self.affine_rcnn(scale_gradient(features, self.rcnn_scale), True)
+        return self.affine_rcnn(scale_gradient(features, self.rcnn_scale))
 
     def propose(
         self,

@@ -23,14 +23,13 @@ def scale_gradient(features: Tensor, scale: float) -> Tensor:
 
 
 class AffineLayer(nn.Cell):
-    """Learned per-channel scale and shift, identity at the start.
+    """Learned scale and shift of each channel, the last axis; identity at the start.
 
     Args:
         num_channels: C.
 
     Inputs:
-        - **features** (Tensor) - (..., C) float32, channels last; or (N, C, H, W) with
-          `channels_last=False`.
+        - **features** (Tensor) - (..., C) float32.
 
     Outputs:
         Tensor of the same shape.
@@ -42,8 +41,6 @@ class AffineLayer(nn.Cell):
         self.weight = Parameter(Tensor(np.ones(shape, np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(shape, np.float32)), name="bias")
 
-    def construct(self, features: Tensor, channels_last: bool = False) -> Tensor:
+    def construct(self, features: Tensor) -> Tensor:
         """See the class."""
-        if channels_last:
-            return features * self.weight.reshape(-1) + self.bias.reshape(-1)
-        return features * self.weight + self.bias
+        return features * self.weight.reshape(-1) + self.bias.reshape(-1)

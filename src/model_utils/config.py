@@ -23,6 +23,7 @@ from src.model_utils.config_model import ModelSection, Section
 from src.model_utils.config_schema import Config, CustomDataset
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
+from src.model_utils.removed_keys import removal
 from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_value
 
 __all__ = [
@@ -68,8 +69,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     tree, sources = load_tree(Path(path))
     problems: list[str] = []
     for key, value, flag in _parse_overrides(overrides, problems):
-        problem = _override_problem(key)
-        if problem is None:
+        problem = None if removal(key, value) else _override_problem(key)
+        if problem is None:  # what was removed is told of with what the files hold of it
             merge(tree, _nested(key, value), flag, sources)
         else:
             problems.append(f"{flag}: {problem}")
@@ -239,7 +240,10 @@ def _validation_problems(error: ValidationError, sources: Sources, path: str) ->
         key = ".".join(str(part) for part in problem["loc"])
         source = _source(key, sources, path)
         kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-        if kind == "extra_forbidden":
+        gone = removal(key, problem["input"])
+        if gone:
+            message = gone
+        elif kind == "extra_forbidden":
             dotted = "." in str(problem["loc"][-1])
             hint = "; nest it: dots are for flags only" if dotted else _hint(key, _keys_for(key))
             message = f"unknown key{hint}"

@@ -11,7 +11,6 @@ class Watch(Section):
     """Losses, learning rate, speed, AP, pictures and the configuration, for a viewer."""
 
     tensorboard: bool = Field(default=False, description="write TensorBoard event files")
-    summary: bool = Field(default=False, description="write MindSpore's summary files")
     dir: str = Field(default="", description="their folder; empty: watch below the run's folder")
     images: CountOrZero = Field(default=8, description="pictures an evaluation, of those drawn")
 

@@ -45,9 +45,8 @@ class Runtime:
         device_id: int = 0,
         distribute: bool = False,
         device_num: int = 1,
-        graph_mode: bool = False,
     ) -> Runtime:
-        """Choose the device and the mode, join the other processes; call before the first tensor.
+        """Choose the device, join the other processes; call before the first tensor.
 
         In the scheduler that msrun starts beside the workers this does not return.
 
@@ -57,8 +56,6 @@ class Runtime:
                 gives each process its own).
             distribute: Train together with the other processes of a launcher.
             device_num: Processes that there have to be; 1 for any number.
-            graph_mode: Compile every Cell that is called; otherwise (the default) only what is
-                jitted is compiled.
 
         Raises:
             InputError: If MindSpore or this machine does not have the device, its version is
@@ -74,7 +71,7 @@ class Runtime:
             device = ids.device_id or 0
         try:
             _set_device(target, device)
-            ms.set_context(mode=ms.GRAPH_MODE if graph_mode else ms.PYNATIVE_MODE)
+            ms.set_context(mode=ms.PYNATIVE_MODE)  # only what is jitted is compiled
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"device_target {target} (device_id {device}) cannot be used here: "

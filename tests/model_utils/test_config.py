@@ -21,6 +21,7 @@ from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
 from src.model_utils.paths import project_folder
+from src.model_utils.removed_keys import removal
 
 ROOT = project_folder()
 DEFAULTS = ROOT / "configs" / "defrcn_base.yaml"
@@ -112,7 +113,7 @@ OURS_ALONE = (
     "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
     "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.cache_gigabytes "
     "test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
-    "watch.tensorboard watch.summary watch.dir watch.images profile.start_step profile.steps "
+    "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "
     "profile.dir modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
 ).split()
 
@@ -465,6 +466,19 @@ def test_flags_win_and_have_two_forms(load):
 )
 def test_wrong_flags(refusal, flags, words):
     assert words in refusal("", *flags)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_key_that_is_gone_says_what_to_write_instead(refusal, value):
+    message = refusal(f"watch: {{summary: {value}}}")
+    assert "run.yaml: watch.summary: MindSpore's own summary files are no longer" in message
+    assert "set watch.tensorboard" in message
+    assert "--watch.summary: MindSpore's own" in refusal("", f"--watch.summary={value}")
+
+
+def test_only_the_value_of_a_key_may_be_gone():
+    assert "write BN" in (removal("model.backbone.norm", "GN") or "")
+    assert removal("model.backbone.norm", "BN") is None
 
 
 def test_command_line_of_an_entry_point(capsys):

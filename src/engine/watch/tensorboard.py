@@ -60,9 +60,8 @@ class TensorBoardWriter:
         )
         self._write(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)])))
 
-    def settings(self, values: Mapping[str, str], text: str) -> None:
+    def settings(self, text: str) -> None:
         """Write the configuration as text; indented, it is code to the viewer."""
-        del values
         block = "\n".join(f"    {line}" for line in text.splitlines())
         self._write(Event(summary=summary.text("configuration", block)))
 

@@ -1,15 +1,14 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What a run shows while it runs: numbers, pictures and text for viewers, and a profile.
 
-A `Watch` without writers and window, the default, does nothing. Writers are
-`watch_tensorboard.TensorBoardWriter` and `watch_summary.SummaryWriter`, the window is
-`watch_profile.ProfileWindow`.
+A `Watch` without writer and window, the default, does nothing. The writer is
+`tensorboard.TensorBoardWriter`, the window `profile.ProfileWindow`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -27,8 +26,8 @@ class Writer(Protocol):
     def picture(self, step: int, name: str, path: Path) -> None:
         """Write a PNG file of a step."""
 
-    def settings(self, values: Mapping[str, str], text: str) -> None:
-        """Write the configuration: by dotted key, and as text."""
+    def settings(self, text: str) -> None:
+        """Write the configuration."""
 
     def close(self) -> None:
         """Write what is left and close the file."""
@@ -48,17 +47,17 @@ class Window(Protocol):
 
 
 class Watch:
-    """Hands everything to its writers; one that fails is left out from then on, with a warning.
+    """Hands everything to its writer; one that fails is left out from then on, with a warning.
 
     A training goes on when the disk of its curves is full: they are not what it is for.
 
     Args:
-        writers: where numbers, pictures and settings go.
+        writer: where numbers, pictures and settings go.
         window: told of the steps.
     """
 
-    def __init__(self, writers: Sequence[Writer] = (), window: Window | None = None) -> None:
-        self._writers = list(writers)
+    def __init__(self, writer: Writer | None = None, window: Window | None = None) -> None:
+        self._writer = writer
         self._window = window
 
     def before_step(self) -> None:
@@ -73,27 +72,29 @@ class Watch:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Show numbers of a step."""
-        self._each(lambda writer: writer.scalars(step, values))
+        self._tell(lambda writer: writer.scalars(step, values))
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Show a PNG file."""
-        self._each(lambda writer: writer.picture(step, name, path))
+        self._tell(lambda writer: writer.picture(step, name, path))
 
-    def settings(self, values: Mapping[str, str], text: str) -> None:
-        """Show the configuration: by dotted key, and as text."""
-        self._each(lambda writer: writer.settings(values, text))
+    def settings(self, text: str) -> None:
+        """Show the configuration."""
+        self._tell(lambda writer: writer.settings(text))
 
     def close(self) -> None:
         """Close everything; afterwards nothing more is written."""
         if self._window:
             self._window.close()
-        self._each(lambda writer: writer.close())
-        self._writers, self._window = [], None
+        self._tell(lambda writer: writer.close())
+        self._writer, self._window = None, None
 
-    def _each(self, action: Callable[[Writer], None]) -> None:
-        for writer in tuple(self._writers):
-            try:
-                action(writer)
-            except OSError as error:
-                self._writers.remove(writer)
-                logger.warning("%s cannot be written, going on without: %s", writer.name, error)
+    def _tell(self, action: Callable[[Writer], None]) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            action(writer)
+        except OSError as error:
+            self._writer = None
+            logger.warning("%s cannot be written, going on without: %s", writer.name, error)
