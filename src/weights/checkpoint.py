@@ -29,8 +29,7 @@ import numpy as np
 
 from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, writing
-from src.weights.ckpt_reader import read_ckpt
-from src.weights.ckpt_writer import write_ckpt
+from src.weights.ckpt_format import read_ckpt, write_ckpt
 from src.weights.parameter_rules import refuse_older_port
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from src.evaluation.detection_rows import read_rows
 from src.model_utils.config import describe_keys, load_config
 from src.model_utils.errors import InputError
 from src.weights.checkpoint import load_weights, read_manifest, save_checkpoint, write_weights
-from src.weights.ckpt_reader import read_ckpt
+from src.weights.ckpt_format import read_ckpt
 from src.weights.restricted_pickle import load_pickle, named_arrays
 from src.weights.torch_file import load_torch
 from tests.helpers import fake_torch

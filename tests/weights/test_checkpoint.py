@@ -16,7 +16,7 @@ import pytest
 
 from src.model_utils.errors import InputError
 from src.weights import checkpoint as ck
-from src.weights import ckpt_writer
+from src.weights import ckpt_format
 
 INFO = {"class_names": ["cat", "dog"], "scale": 0.5}
 
@@ -323,7 +323,7 @@ def test_reader_equals_mindspore(tmp_path):
 
 
 def test_tensor_in_several_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(ckpt_writer, "SLICE_BYTES", 1024)
+    monkeypatch.setattr(ckpt_format, "SLICE_BYTES", 1024)
     array = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
     path = ck.write_weights(tmp_path / "pieces.ckpt", {"a": array[:1], "w": array, "z": array[1:]})
     assert path.read_bytes().count(b"Float32") > 6
