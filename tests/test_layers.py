@@ -24,7 +24,7 @@ FLOORS = (
     {"src.assembly"},
     {"src.model_surgery", "src.pkl2ckpt", "src.pth2ckpt", "src.predict", "src.sweep"}
     | {"src.tools", "src.demo", "src.launch"}
-    | {"train", "eval", "export", "preprocess", "postprocess"},
+    | {"train", "eval", "export", "preprocess", "postprocess", "mindspore_hub_conf"},
 )
 # Rooms that may use more than what is below them: the sweep operates on base checkpoints.
 ALSO = {"src.sweep": {"src.model_surgery"}}
