@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from src.data.batch_plan import SAMPLE_STREAM, Sample, endless_batches, generator
+from src.data.batch_plan import Sample, endless_batches
 from src.data.batching import (
     Batch,
     InputShapes,
@@ -28,6 +28,7 @@ from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import CustomDataset, DatasetInfo, Record
 from src.model_utils.errors import InputError
+from src.model_utils.random_streams import Stream, generator
 
 __all__ = [
     "Batch",
@@ -137,14 +138,15 @@ def _train_jobs(
     while True:
         first = next(rows)  # the plan of a batch is known once its first row has been asked for
         prepared: list[Prepared] = []
-        for position, _ in planned.popleft():
+        positions = [position for position, _ in planned.popleft()]
+        for position in positions:
             row = next(rows) if prepared else first
-            draw = generator(seed, SAMPLE_STREAM, position)
+            draw = generator(seed, Stream.SAMPLE, position)
             short_edge = min_sizes[int(draw.integers(len(min_sizes)))]
             flip = bool(draw.random() < flip_probability)
             size = resized_shape(row.height, row.width, short_edge, settings.max_size)
             prepared.append((row, size, flip))
-        yield functools.partial(run_job, prepared, settings)
+        yield functools.partial(run_job, prepared, settings, positions)
 
 
 class TrainLoader:

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.batch_plan import SAMPLE_STREAM, generator
 from src.data.batching import Batch, check_shapes, fit_shape, parse_shapes
 from src.data.prefetch import Prefetcher
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord, load_dataset
 from src.defrcn.built_datacategory import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
+from src.model_utils.random_streams import Stream, generator
 from tests.helpers.data_helpers import picture_records, shared
 
 SIZES = [(20, 30), (33, 20), (24, 24), (18, 40), (25, 31), (40, 22), (30, 45)]
@@ -82,7 +82,8 @@ def test_content_against_pillow_and_arithmetic(folder):
     """Every training image recomputed from its file, from the seed's draws on."""
     flips = set()
     for position, batch in enumerate(take(folder, 40, seed=11)):
-        draw = generator(11, SAMPLE_STREAM, position)
+        assert batch.positions == (position,)
+        draw = generator(11, Stream.SAMPLE, position)
         short_edge = (16, 20, 28)[draw.integers(3)]
         flip = draw.random() < 0.5
         flips.add(bool(flip))

@@ -15,8 +15,9 @@ from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.built_datacategory import is_few_shot
 from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
+from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
-from src.engine.trainer import Noise, Trainer
+from src.engine.trainer import Trainer
 from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.errors import InputError
@@ -307,12 +308,11 @@ def make_trainer(
         exact=config.input.input_shapes == "exact",
         reducer=group.reducer(optimizer.parameters),
     )
-    rois = solver.images_per_card * model.roi_heads.batch_size_per_image
-    width = 8 * model.backbone.res2_out_channels
+    dropout = (model.roi_heads.batch_size_per_image, 8 * model.backbone.res2_out_channels)
     noise = Noise(
         anchors_per_cell=len(model.anchors.sizes) * len(model.anchors.aspect_ratios),
         proposals=model.rpn.post_nms_topk_train,
-        dropout=(rois, width) if model.roi_heads.cls_dropout else (1, 1),
+        dropout=dropout if model.roi_heads.cls_dropout else (1, 1),
     )
     return Trainer(
         net,

@@ -3,7 +3,8 @@
 
 All of it is a function of the seed: the data set is shuffled over and over, the shuffled lists are
 laid end to end, and rank r of W takes every W-th entry from the r-th on. So nothing special
-happens between two passes over the data, and the order can be entered anywhere.
+happens between two passes over the data, and the order can be entered anywhere. Without grouping
+a step has the same entries whatever number of ranks shares its images.
 """
 
 from __future__ import annotations
@@ -12,16 +13,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-SHUFFLE_STREAM = 0
-SAMPLE_STREAM = 1
+from src.model_utils.random_streams import Stream, generator
 
 Sample = tuple[int, int]
 """Position in the endless order of all ranks (unique), row of the data set."""
-
-
-def generator(seed: int, stream: int, position: int) -> np.random.Generator:
-    """Random numbers that depend on their arguments only."""
-    return np.random.default_rng((seed, stream, position))
 
 
 def endless_order(num_rows: int, seed: int, start: int, step: int) -> Iterator[Sample]:
@@ -31,7 +26,7 @@ def endless_order(num_rows: int, seed: int, start: int, step: int) -> Iterator[S
         cycle, place = divmod(position, num_rows)
         if cycle != current:
             current = cycle
-            order = generator(seed, SHUFFLE_STREAM, cycle).permutation(num_rows)
+            order = generator(seed, Stream.SHUFFLE, cycle).permutation(num_rows)
         yield position, int(order[place])
         position += step
 

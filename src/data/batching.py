@@ -39,6 +39,8 @@ class Batch:
         image_ids: N ids of the annotations.
         file_names: N paths.
         original_sizes: (N, 2) int32, height and width, image frame.
+        positions: N places in the endless order of all processes, which training draws its
+            random numbers by; none in evaluation.
     """
 
     images: np.ndarray
@@ -50,6 +52,7 @@ class Batch:
     image_ids: list[int | str]
     file_names: list[str]
     original_sizes: np.ndarray
+    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,15 @@ Prepared = tuple[Row, tuple[int, int], bool]
 """A row, its height and width in the model frame, and whether it is mirrored."""
 
 
-def collate(prepared: Sequence[Prepared], settings: Preprocessing) -> Batch:
+def collate(
+    prepared: Sequence[Prepared], settings: Preprocessing, positions: Sequence[int] = ()
+) -> Batch:
     """Decode, resize, flip, normalise and pad the images of a batch; move their boxes along.
+
+    Args:
+        prepared: N images.
+        settings: see `Preprocessing`.
+        positions: see `Batch`.
 
     Raises:
         InputError: an image does not decode or has another size than annotated.
@@ -184,13 +194,16 @@ def collate(prepared: Sequence[Prepared], settings: Preprocessing) -> Batch:
         image_ids=[row.image_id for row in rows],
         file_names=[row.file_name for row in rows],
         original_sizes=np.array([(row.height, row.width) for row in rows], dtype=np.int32),
+        positions=tuple(positions),
     )
 
 
-def run_job(prepared: list[Prepared], settings: Preprocessing) -> Batch:
+def run_job(
+    prepared: list[Prepared], settings: Preprocessing, positions: Sequence[int] = ()
+) -> Batch:
     """`collate`, with the files' names added to any error."""
     try:
-        return collate(prepared, settings)
+        return collate(prepared, settings, positions)
     except InputError:
         raise
     # a bug or a full memory: still say which images it happened with

@@ -9,7 +9,6 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +18,19 @@ from mindspore import Tensor, nn, ops
 
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
+from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.watch.watch import Watch
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
+from src.model_utils.random_streams import NOISE_SCHEME
 from src.util import idle_thread, writing
 from src.weights.checkpoint import TrainingCheckpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
 
-# Keeps the draws of anchors and proposals apart from those of the data.
-_NOISE_STREAM = 1
 CHECKPOINTS = "ckpt_0"  # below a run's folder
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Sizes of the random numbers that `DeFRCN.losses` takes.
-
-    Attributes:
-        anchors_per_cell: anchors at each cell of stride 16.
-        proposals: P, proposals an image.
-        dropout: (R, C) of the class layer's dropout; (1, 1) without.
-    """
-
-    anchors_per_cell: int
-    proposals: int
-    dropout: tuple[int, int]
-
-    def draw(self, seed: int, rank: int, step: int, batch: Batch) -> tuple[np.ndarray, ...]:
-        """The random numbers of one step; they depend on the arguments only."""
-        rng = np.random.default_rng([seed, _NOISE_STREAM, rank, step])
-        count, _, height, width = batch.images.shape
-        cells = math.ceil(height / 16) * math.ceil(width / 16)
-        slots = self.proposals + batch.gt_boxes.shape[1]
-        return (
-            rng.random((count, cells * self.anchors_per_cell), np.float32),
-            rng.random((count, slots), np.float32),
-            rng.random(self.dropout, np.float32),
-        )
 
 
 def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
@@ -179,7 +151,7 @@ class Trainer:
         """
         state = checkpoint.state
         wanted = {p.name: p for p in self.optimizer.state}
-        given = set(state) - {"seed", "world_size", "seconds", "skipped"}
+        given = set(state) - {"seed", "world_size", "seconds", "skipped", "noise_scheme"}
         if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
             raise InputError(
                 f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
@@ -189,6 +161,12 @@ class Trainer:
             raise InputError(
                 f"{checkpoint.manifest}: was trained with seed {int(state['seed'])} on "
                 f"{int(state['world_size'])} cards; resume with the same"
+            )
+        if int(state.get("noise_scheme", 1)) != NOISE_SCHEME:
+            logger.warning(
+                "%s: was trained by another version, which drew the samples of anchors and "
+                "proposals otherwise; the run goes on, with other draws than it would have had",
+                checkpoint.manifest,
             )
         for name, parameter in wanted.items():
             ops.assign(parameter, Tensor(state[name]))  # see `network_define.set_parameters`
@@ -273,7 +251,7 @@ class Trainer:
         self.evaluated = self.step
 
     def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
-        noise = self.noise.draw(self.seed, self.group.rank, self.step, batch)
+        noise = self.noise.draw(self.seed, batch)
         losses, square_norm, gradients = self.gradients_of(
             *batch_tensors(batch), *(Tensor(array) for array in noise)
         )
@@ -369,6 +347,7 @@ class Trainer:
         state["world_size"] = np.array(self.group.size)
         state["seconds"] = np.array(elapsed)
         state["skipped"] = np.array(self.skipped)
+        state["noise_scheme"] = np.array(NOISE_SCHEME)
         params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
         path = save_checkpoint(
             self.checkpoint_folder,

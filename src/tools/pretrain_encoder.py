@@ -42,6 +42,7 @@ from src.defrcn.pcb_resnet import Layout, ResNet, encoder_parameters
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
+from src.model_utils.random_streams import Stream, generator
 from src.util import idle_thread, run_main, set_up_logging
 from src.weights.checkpoint import write_weights
 
@@ -54,7 +55,6 @@ SHIFT = 0.2  # how far an object is from a view's centre, in views
 JITTER = 0.1  # how far the edges of its box move, in sizes of the object
 GREY = (104, 116, 124)  # B, G, R beyond the picture: 0 once normalised
 ORDERS = tuple(itertools.permutations(range(3)))
-_STREAM = 11  # keeps these draws apart from those of training
 _CENTRE_PICTURES = 200
 
 
@@ -281,7 +281,7 @@ def make_encoder(config: Config, *, steps: int, batch: int, lr: float, width: in
             f"data.train: {info.name} has novel classes ({', '.join(novel)}), which the encoder of "
             "the calibration block must not know; name the base set"
         )
-    rng = np.random.default_rng([config.seed, _STREAM])
+    rng = generator(config.seed, Stream.ENCODER)
     max_pixels = config.data.max_image_pixels
     crops = crop_objects(records, max_pixels, 8000, rng)
     if not crops:

@@ -8,7 +8,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from src.data.batch_plan import SHUFFLE_STREAM, endless_batches, endless_order, generator
+from src.data.batch_plan import endless_batches, endless_order
+from src.model_utils.random_streams import Stream, generator
 
 
 def batches(count, **changes):
@@ -26,7 +27,7 @@ def batches(count, **changes):
 
 def test_permutations_back_to_back():
     rows = [row for _, row in islice(endless_order(10, 3, 0, 1), 30)]
-    expected = [generator(3, SHUFFLE_STREAM, cycle).permutation(10) for cycle in range(3)]
+    expected = [generator(3, Stream.SHUFFLE, cycle).permutation(10) for cycle in range(3)]
     assert rows == np.concatenate(expected).tolist()
     assert [sorted(rows[k : k + 10]) for k in (0, 10, 20)] == [list(range(10))] * 3
     assert rows[:10] != rows[10:20]
@@ -73,6 +74,11 @@ def test_resuming(kinds, batch_size, start):
     assert batches(5, start_batch=start, **settings) == batches(start + 5, **settings)[start:]
 
 
-def test_random_numbers_depend_on_all_arguments():
-    draws = {generator(s, t, p).random() for s in (0, 1) for t in (0, 1) for p in (0, 1, 2**40)}
-    assert len(draws) == 12
+@pytest.mark.parametrize(("images", "processes"), [(2, 2), (4, 2), (4, 4), (6, 3)])
+def test_a_step_has_the_same_samples_however_it_is_shared(images, processes):
+    """Also across the ends of the permutations, and when resumed."""
+    whole = batches(10, batch_size=images, start_batch=2)
+    share = {"batch_size": images // processes, "world_size": processes, "start_batch": 2}
+    shared = [batches(10, rank=rank, **share) for rank in range(processes)]
+    for step, samples in enumerate(whole):
+        assert sorted(sample for own in shared for sample in own[step]) == samples

@@ -13,7 +13,8 @@ import pytest
 
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES
-from src.engine.trainer import Noise, Trainer, step_in_epoch
+from src.engine.noise import Noise
+from src.engine.trainer import Trainer, step_in_epoch
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
@@ -46,6 +47,7 @@ def batch(number):
         image_ids=[number],
         file_names=[f"picture{number}.jpg"],
         original_sizes=np.array([size], np.int32),
+        positions=(number,),
     )
 
 
@@ -165,6 +167,18 @@ def test_another_seed_or_other_parameters_are_refused(run, tmp_path):
     del checkpoint.state["velocity.affine_rpn.weight"]
     with pytest.raises(InputError, match="other parameters"):
         run.trainer(tmp_path, 2).restore(checkpoint)
+
+
+def test_a_state_with_other_draws_goes_on_with_a_warning(run, tmp_path, caplog):
+    run.trainer(tmp_path, 1).run(batches())
+    checkpoint = load_training_checkpoint(tmp_path / "ckpt_0")
+    run.trainer(tmp_path, 2).restore(checkpoint)
+    assert "other draws" not in caplog.text
+    del checkpoint.state["noise_scheme"]  # as checkpoints of before had it
+    older = run.trainer(tmp_path, 2)
+    older.restore(checkpoint)
+    assert "defrcn-1.json: was trained by another version" in caplog.text
+    assert older.step == 1
 
 
 @pytest.mark.parametrize("where", ["divergence", "gradient"])
@@ -328,26 +342,6 @@ def test_checkpoints_and_evaluation(run, tmp_path):
     assert evaluated == [3, 6]
     kept = sorted(path.name for path in (tmp_path / "ckpt_0").glob("*.json"))
     assert kept == ["defrcn-6.json", "defrcn-7.json"]
-
-
-def test_draws_depend_on_seed_rank_and_step_only():
-    noise = Noise(anchors_per_cell=9, proposals=20, dropout=(4, 6))
-    one = batch(1)
-    drawn = noise.draw(3, 0, 5, one)
-    height, width = one.images.shape[2:]
-    cells = -(-height // 16) * -(-width // 16)
-    assert [array.shape for array in drawn] == [
-        (1, 9 * cells),
-        (1, 20 + one.gt_boxes.shape[1]),
-        (4, 6),
-    ]
-    assert all(array.dtype == np.float32 for array in drawn)
-    assert all(((array >= 0) & (array < 1)).all() for array in drawn)
-    for a, b in zip(drawn, noise.draw(3, 0, 5, one)):
-        np.testing.assert_array_equal(a, b)
-    for other in ((4, 0, 5), (3, 1, 5), (3, 0, 6)):
-        changed = noise.draw(*other, one)
-        assert not any(np.array_equal(a, b) for a, b in zip(drawn, changed)), other
 
 
 @pytest.mark.parametrize(

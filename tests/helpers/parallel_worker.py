@@ -1,9 +1,10 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What one process of tests/programs/test_parallel.py does: python parallel_worker.py MODE FOLDER.
 
-`train`: five steps on two pictures each, by one process or by two; then once more from the middle;
-then detections. `endless`: a training without a network, to be ended from outside. `die`: the
-second process dies. Results go to FOLDER/RANK.json and .npz.
+`train`: five steps on two pictures each, by one process or by two, with the loader and the noise
+that train.py uses; then once more from the middle; then detections. `endless`: a training without
+a network, to be ended from outside. `die`: the second process dies. Results go to FOLDER/RANK.json
+and .npz.
 """
 
 import contextlib
@@ -23,9 +24,11 @@ from mindspore import Parameter, Tensor, nn
 
 from src.assembly.evaluation import gather_rows
 from src.data.batching import Batch
+from src.dataset import TrainLoader, build_mindrecord
 from src.engine.inference import detect
+from src.engine.noise import Noise
 from src.engine.parallel import Group
-from src.engine.trainer import Noise, Trainer
+from src.engine.trainer import Trainer
 from src.lr_schedule import Schedule
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
@@ -40,23 +43,14 @@ from src.network_define import (
 )
 from src.util import run_main, set_up_logging
 from src.weights.checkpoint import load_training_checkpoint
-from tests.helpers import small
+from tests.helpers import data_helpers, small
 
 SIZE = (96, 128)
 PICTURES = 2  # a step, by all processes
 STEPS = 5
+SEED = 3
+ROWS = 7  # so that five steps go over the end of a pass
 NUM_BOXES = 3
-
-
-class WholeNoise(Noise):
-    """Of one process that does what several do: their draws, one after the other."""
-
-    def draw(self, seed, rank, step, batch):
-        if len(batch.image_ids) == 1:
-            return super().draw(seed, rank, step, batch)
-        single = batch_of([0])
-        draws = [super(WholeNoise, self).draw(seed, r, step, single) for r in range(PICTURES)]
-        return tuple(np.concatenate(parts) for parts in zip(*draws))
 
 
 def batch_of(numbers):
@@ -74,6 +68,30 @@ def batch_of(numbers):
         image_ids=list(numbers),
         file_names=[f"picture{n}.jpg" for n in numbers],
         original_sizes=np.array([SIZE] * count, np.int32),
+        positions=tuple(numbers),
+    )
+
+
+def loader(folder, group, start=0):
+    """Pictures of one size with one to three objects, shared by the processes, from a step on."""
+    place = folder / "train.mindrecord"
+    if group.leads and not place.exists():
+        records = data_helpers.picture_records(folder / "pictures", [SIZE] * ROWS)
+        build_mindrecord(records, place, class_names=("a", "b", "c"), training=True)
+    group.wait()
+    return TrainLoader(
+        place,
+        batch_size=PICTURES // group.size,
+        seed=SEED,
+        rank=group.rank,
+        world_size=group.size,
+        start_batch=start,
+        min_sizes=SIZE[:1],
+        max_size=SIZE[1],
+        pixel_mean=(128.0, 128.0, 128.0),
+        # Near 1, as a network with frozen statistics wants them: else rounding grows every step.
+        pixel_std=(60.0, 60.0, 60.0),
+        aspect_ratio_grouping=False,
     )
 
 
@@ -87,7 +105,7 @@ def batches(group, start=0):
 
 def settings(folder, group, steps, **changes):
     values = {
-        "seed": 3,
+        "seed": SEED,
         "num_images": 12,
         "folder": folder,
         "info": {"class_names": ["a", "b", "c"]},
@@ -109,8 +127,8 @@ def train(folder, group):
     optimizer = build_optimizer(net, momentum=0.9, nesterov=False, **decay)
     count = PICTURES // group.size
     reducer = group.reducer(optimizer.parameters)
-    compiled = build_train_step(net, optimizer, batch_size=count, exact=False, reducer=reducer)
-    noise = WholeNoise(anchors_per_cell=9, proposals=20, dropout=(1, 1))
+    compiled = build_train_step(net, optimizer, batch_size=count, exact=True, reducer=reducer)
+    noise = Noise(anchors_per_cell=9, proposals=20, dropout=(1, 1))
     schedule, values = settings(folder, group, STEPS)
     trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
     losses = []
@@ -121,7 +139,7 @@ def train(folder, group):
         return losses[-1]
 
     trainer._one_step = noted
-    trainer.run(batches(group))
+    trainer.run(loader(folder, group))
     weights = parameters_of(net)
     again = go_on_from_the_middle(folder, group, net, optimizer, compiled, noise)
     np.savez(folder / f"{group.rank}.npz", losses=np.stack(losses), **weights)
@@ -140,7 +158,7 @@ def go_on_from_the_middle(folder, group, net, optimizer, compiled, noise):
     trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
     set_parameters(list(net.get_parameters()), checkpoint.params)
     trainer.restore(checkpoint)
-    trainer.run(batches(group, 3))
+    trainer.run(loader(folder, group, 3))
     return parameters_of(net)
 
 

@@ -11,7 +11,7 @@ from mindspore import Tensor
 from src import model_surgery
 from src.assembly import training as assembly
 from src.defrcn.rcnn import BoxPredictor
-from src.engine.trainer import Noise
+from src.engine.noise import Noise
 from src.model_utils.errors import InputError
 from src.network_define import build_optimizer, parameters_of, set_parameters
 from src.weights.checkpoint import write_weights
@@ -134,11 +134,12 @@ def test_dropout_in_training_only():
 def draw(noise, step):
     """The dropout noise that a step of training with seed 3 draws."""
 
-    class Picture:
+    class Batch:
+        positions = (step,)
         images = np.zeros((1, 3, *SIZE), np.float32)
         gt_boxes = np.zeros((1, 2, 4), np.float32)
 
-    return noise.draw(3, 0, step, Picture)[2]
+    return noise.draw(3, Batch)[2]
 
 
 def losses(net, dropout_noise):
