@@ -140,7 +140,8 @@ def nms_numpy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.nda
     Args:
         boxes: (R, 4) float32.
         scores: (R,) float32; equal scores keep their order.
-        threshold: a box is dropped if its IoU with a kept one is above this; equal is kept.
+        threshold: a box is dropped if its float32 IoU with a kept one is above this, compared in
+            double precision as the official code does: IoU float32(0.3) is above 0.3.
 
     Returns:
         (S,) int64, kept indices by falling score.
@@ -149,7 +150,6 @@ def nms_numpy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.nda
     boxes = boxes[order].astype(np.float32, copy=False)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     alive = np.ones(len(order), bool)
-    limit = np.float32(threshold)
     for i in range(len(order)):
         if not alive[i]:
             continue
@@ -161,7 +161,8 @@ def nms_numpy(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.nda
         union = area[i] + area[rest] - overlap
         # As a product there is no 0 / 0; the quotient decides as the official code does.
         with np.errstate(divide="ignore", invalid="ignore"):
-            alive[rest[overlap / union > limit]] = False
+            above = (overlap / union).astype(np.float64) > threshold
+        alive[rest[above]] = False
     return order[alive]
 
 

@@ -35,7 +35,9 @@ class GreedyNMS(nn.Cell):
     """Non-maximum suppression by the built-in operator.
 
     Args:
-        threshold: IoU above which the lower box is dropped.
+        threshold: IoU above which the lower box is dropped. The operator rounds it to float32;
+            the official code does not, which differs where an IoU is the rounded number and that
+            is larger: not at the official 0.7, but at 0.3 or 0.6.
 
     Inputs:
         - **boxes** (Tensor) - (R, 4) float32, best first.

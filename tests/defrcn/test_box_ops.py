@@ -166,6 +166,21 @@ def test_nms_edge_cases():
     assert box_ops.nms_numpy(boxes, scores, 0.49).tolist() == [0, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "kept"), [(0.3, [0]), (0.6, [0]), (0.7, [0, 1]), (0.9, [0, 1])]
+)
+def test_nms_compares_in_double_precision(threshold, kept):
+    """Two boxes whose IoU is float32(threshold), which may be above or below the threshold."""
+    boxes = np.array([[0, 0, 10, 1], [0, 0, 10 * threshold, 1]], np.float32)
+    scores = np.array([0.9, 0.8], np.float32)
+    iou = boxes[1, 2] / np.float32(10)
+    assert iou == np.float32(threshold)
+    assert (float(iou) > threshold) == (kept == [0])
+    assert box_ops.nms_numpy(boxes, scores, threshold).tolist() == kept
+    classes = np.zeros(2, np.int64)
+    assert box_ops.batched_nms_numpy(boxes, scores, classes, threshold).tolist() == kept
+
+
 def test_batched_nms_is_nms_within_each_class():
     boxes = boxes_in((50, 50), 60, 6)
     rng = np.random.default_rng(7)
