@@ -17,6 +17,7 @@ from src.assembly import evaluation as assembly_eval
 from src.assembly import modelarts as assembly_modelarts
 from src.assembly import training as assembly
 from src.assembly import watch as assembly_watch
+from src.assembly.schedule import make_schedule
 from src.engine.parallel import Group
 from src.engine.trainer import CHECKPOINTS
 from src.lr_schedule import Schedule
@@ -61,7 +62,7 @@ def train(config: Config, group: Group, stop: StopRequests) -> None:
     group.check_same(start, "the step to go on from")
     loader = assembly.open_training_data(config, start_batch=start, group=group)
     net = assembly.make_detector(config, loader.class_names)
-    schedule: Schedule = assembly.make_schedule(config, group.size)
+    schedule: Schedule = make_schedule(config, group.size)
     watch = assembly_watch.open_watch(
         config,
         folder,

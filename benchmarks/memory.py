@@ -21,7 +21,8 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from src.assembly.training import make_detector, make_schedule, make_trainer
+from src.assembly.schedule import make_schedule
+from src.assembly.training import make_detector, make_trainer
 from src.data.batching import Batch
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord
 from src.defrcn.data_types import XYWH, Annotation, Record

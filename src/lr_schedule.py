@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def learning_rate(
@@ -64,15 +64,21 @@ def scale_schedule(schedule: Schedule, reference_batch: int, real_batch: int) ->
     are rounded, and those that were positive stay so.
     """
     ratio = real_batch / reference_batch
+    return replace(_divided(schedule, ratio), base_lr=schedule.base_lr * ratio)
 
+
+def resized_schedule(schedule: Schedule, max_steps: int) -> Schedule:
+    """The same course of the rate in `max_steps` steps, which are rounded as above."""
+    return _divided(schedule, schedule.max_steps / max_steps)
+
+
+def _divided(schedule: Schedule, ratio: float) -> Schedule:
     def steps(count: int) -> int:
         return max(1, round(count / ratio)) if count > 0 else 0
 
-    return Schedule(
-        base_lr=schedule.base_lr * ratio,
+    return replace(
+        schedule,
         max_steps=steps(schedule.max_steps),
-        milestones=tuple(steps(count) for count in schedule.milestones),
-        gamma=schedule.gamma,
+        milestones=tuple(map(steps, schedule.milestones)),
         warmup_steps=steps(schedule.warmup_steps),
-        warmup_factor=schedule.warmup_factor,
     )

@@ -3,7 +3,7 @@
 
 import pytest
 
-from src.lr_schedule import Schedule, learning_rate, scale_schedule
+from src.lr_schedule import Schedule, learning_rate, resized_schedule, scale_schedule
 
 OFFICIAL = Schedule(
     base_lr=0.02,
@@ -69,3 +69,12 @@ def test_scaling_rounds_but_never_to_nothing():
     assert scale_schedule(Schedule(0.01, 10, (), 0.1, 0, 0.1), 1, 16).warmup_steps == 0
     # 7 steps of 3 images are 21 images: 10.5 steps of 2.
     assert scale_schedule(Schedule(0.01, 7, (), 0.1, 0, 0.1), 3, 2).max_steps in (10, 11)
+
+
+def test_another_length_keeps_the_rates():
+    shorter = resized_schedule(OFFICIAL, 100)
+    assert (shorter.max_steps, shorter.milestones, shorter.warmup_steps) == (100, (77, 91), 1)
+    assert shorter.base_lr == 0.02
+    for part in (0.1, 0.5, 0.8, 0.99):
+        assert shorter.lr(int(100 * part)) == pytest.approx(OFFICIAL.lr(int(110000 * part)))
+    assert resized_schedule(OFFICIAL, 110000) == OFFICIAL

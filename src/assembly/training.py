@@ -18,7 +18,7 @@ from src.defrcn.de_frcn import DeFRCN
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import Trainer
-from src.lr_schedule import Schedule, scale_schedule
+from src.lr_schedule import Schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
@@ -245,39 +245,6 @@ def load_start(
             "model.backbone.norm FrozenBN cannot be trained from random weights; name a file, "
             "or set the norm to BN (GN for one picture a step) and freeze_at to 0"
         )
-
-
-def make_schedule(config: Config, world_size: int) -> Schedule:
-    """The learning rate's schedule for the real batch; the log says what was scaled."""
-    solver = config.solver
-    schedule = Schedule(
-        base_lr=solver.base_lr,
-        max_steps=solver.max_iter,
-        milestones=solver.steps,
-        gamma=solver.gamma,
-        warmup_steps=solver.warmup_iters,
-        warmup_factor=solver.warmup_factor,
-    )
-    batch = solver.images_per_card * world_size
-    if not solver.scale_to_batch or batch == solver.images_per_batch:
-        logger.info("%d images a step; the schedule is used as it stands", batch)
-        return schedule
-    scaled = scale_schedule(schedule, solver.images_per_batch, batch)
-    logger.info(
-        "%d images a step instead of %d: lr %g -> %g, steps %d -> %d, decay at %s -> %s, "
-        "warm-up %d -> %d (solver.scale_to_batch)",
-        batch,
-        solver.images_per_batch,
-        schedule.base_lr,
-        scaled.base_lr,
-        schedule.max_steps,
-        scaled.max_steps,
-        list(schedule.milestones),
-        list(scaled.milestones),
-        schedule.warmup_steps,
-        scaled.warmup_steps,
-    )
-    return scaled
 
 
 def make_trainer(

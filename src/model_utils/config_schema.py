@@ -154,6 +154,9 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+_ALL_AT_ONCE = "for a whole schedule of another length leave all three and set solver.scale_to_iter"
+
+
 class Solver(Section):
     """SGD. Rates and iterations are given for `images_per_batch` images an iteration."""
 
@@ -163,6 +166,9 @@ class Solver(Section):
     images_per_card: Count = Field(default=1, description="pictures a card and iteration, really")
     scale_to_batch: bool = Field(
         default=True, description="convert rate and iterations to the real batch"
+    )
+    scale_to_iter: Optional[Count] = Field(
+        default=None, description="then stretch or shorten the schedule to so many real iterations"
     )
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="sgd as the paper; adamw to train from scratch"
@@ -192,11 +198,13 @@ class Solver(Section):
         if self.steps and self.steps[-1] >= self.max_iter:
             raise ValueError(
                 f"steps {list(self.steps)} must lie below max_iter {self.max_iter}; "
-                f"for example steps: [{max(1, math.floor(0.8 * self.max_iter))}], or [] for none"
+                f"for example steps: [{max(1, math.floor(0.8 * self.max_iter))}], or [] for none; "
+                f"{_ALL_AT_ONCE}"
             )
         if self.warmup_iters > 0 and self.warmup_iters >= self.max_iter:
             raise ValueError(
-                f"warmup_iters {self.warmup_iters} must lie below max_iter {self.max_iter}"
+                f"warmup_iters {self.warmup_iters} must lie below max_iter {self.max_iter}; "
+                f"{_ALL_AT_ONCE}"
             )
         return self
 

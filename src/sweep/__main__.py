@@ -28,8 +28,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.assembly.data import content_digest, encoder_path
+from src.assembly.schedule import real_schedule
 from src.defrcn.built_datacategory import resolve_dataset
-from src.lr_schedule import Schedule, scale_schedule
 from src.model_utils.config import Config, load_config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted
@@ -188,11 +188,7 @@ def _run(
     start: Path,
     contents: _Contents,
 ) -> Run:
-    solver = config.solver
-    images = solver.images_per_card * (config.device_num if config.run_distribute else 1)
-    schedule = Schedule(solver.base_lr, solver.max_iter, solver.steps, solver.gamma, 0, 0.0)
-    if solver.scale_to_batch:
-        schedule = scale_schedule(schedule, solver.images_per_batch, images)
+    cards = config.device_num if config.run_distribute else 1
     files = {"model_pretrained_path": start}
     if config.test.pcb.enable:
         # now, and not when the first training has ended
@@ -209,8 +205,8 @@ def _run(
         folder=place.folder,
         flags=flags,
         identity=sweep_plan.identity(to_plain(config), checksums),
-        iterations=schedule.max_steps,
-        images_per_iteration=images,
+        iterations=real_schedule(config, cards).max_steps,
+        images_per_iteration=config.solver.images_per_card * cards,
     )
 
 
