@@ -165,7 +165,7 @@ def test_a_module_in_no_room_is_noticed():
         ("src.detecteval", {"mindspore.ops"}, "mindspore"),
         ("src.util", {f"{CONFIG}_model"}, "plain values"),
         ("src.defrcn.gdl", {CONFIG}, "plain values"),
-        ("src.launch.supervisor", {"src.weights.checkpoint"}, "ground floor"),
+        ("src.launch.recipes", {"src.weights.checkpoint"}, "ground floor"),
         ("train", {"torch.nn"}, "imports torch"),
         ("src.defrcn.box_ops", {"src.defrcn.rpn"}, "above"),
     ],

@@ -22,12 +22,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
 import re
 import shlex
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -36,14 +38,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from src.launch.supervisor import Command, Supervisor, descendants, end_with_parent
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import ENDING
-from src.model_utils.paths import project_folder
-from src.model_utils.processes import last_lines
+from src.model_utils.processes import (
+    Command,
+    Supervisor,
+    descendants,
+    last_lines,
+    project_environment,
+)
 from src.util import run_main
 
-PROJECT = project_folder()
 LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8118  # msrun's own
 ENGINES = ("msrun", "mpirun", "ranktable")
@@ -55,6 +60,27 @@ _NO_WORKER = 1_000_000
 _NO_FAILURE = {0, *(128 + number for number in ENDING)}
 
 
+def cluster_options() -> argparse.ArgumentParser:
+    """The flags that say which processes there are, for this program and for the launchers."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = parser.add_argument
+    add("--worker_num", metavar="N", type=int, default=1, help="processes on all machines")
+    add(
+        "--local_worker_num", metavar="N", type=int, help="processes on this machine (default: all)"
+    )
+    add("--master_addr", metavar="IP", default=LOCAL, help="address of the first machine")
+    port = f"of the first machine (default: a free one; several machines: {DEFAULT_PORT})"
+    add("--master_port", metavar="N", type=int, help=port)
+    add("--node_rank", metavar="N", type=int, help="number of this machine, 0 for the first")
+    seconds = "seconds to wait for all processes (default: 600)"
+    add("--cluster_time_out", metavar="N", type=int, default=600, help=seconds)
+    engine = "default: msrun; ranktable if RANK_TABLE_FILE is set, Ascend"
+    add("--engine", metavar="|".join(ENGINES), choices=ENGINES, help=engine)
+    seconds = "seconds to end after a signal (default: 120)"
+    add("--grace", metavar="N", type=float, default=120.0, help=seconds)
+    return parser
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -62,19 +88,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        parents=[cluster_options()],
     )
     add = parser.add_argument
     add("--log_dir", type=Path, help="folder that each start puts a folder of logs into")
-    add("--worker_num", type=int, default=1, help="processes on all machines")
-    add("--local_worker_num", type=int, help="processes on this machine; default: all")
-    add("--master_addr", default=LOCAL, help="address of the first machine")
-    add("--master_port", type=int, help=f"default: a free one; several machines: {DEFAULT_PORT}")
-    add("--node_rank", type=int, help="number of this machine, 0 for the first")
-    add("--cluster_time_out", type=int, default=600, help="seconds to wait for all processes")
-    add("--engine", choices=ENGINES, help="see above")
     add("--device_target", default="CPU", help="decides the engine")
-    add("--grace", type=float, default=120.0, help="seconds to end after a signal")
-    add("--with_parent", action="store_true", help="end when the calling process dies")
     add("--dry_run", action="store_true", help="print the command, write nothing")
     add("program", help="train.py, eval.py, or a module such as src.sweep")
     add("words", nargs=argparse.REMAINDER, help="its flags")
@@ -139,10 +157,8 @@ def free_port() -> Iterator[int]:
 
 def environment() -> dict[str, str]:
     """The children's: this project's modules, and this Python where `python` is called."""
-    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        **project_environment(),
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         "PYTHONUNBUFFERED": "1",
         # MindSpore's own messages: errors only, unless more is asked for.
@@ -162,6 +178,10 @@ def program_words(options: argparse.Namespace) -> list[str]:
     return words
 
 
+def _command(options: argparse.Namespace, *words: str) -> Command:
+    return Command(words, environment(), options.log_dir / "output.txt")
+
+
 def msrun_command(options: argparse.Namespace, port: int, log_dir: Path) -> Command:
     """One command that starts the scheduler and the workers of this machine."""
     flags = {
@@ -177,9 +197,9 @@ def msrun_command(options: argparse.Namespace, port: int, log_dir: Path) -> Comm
         "tail_worker_log": _NO_WORKER,
         **({} if options.node_rank is None else {"node_rank": options.node_rank}),
     }
-    words = [sys.executable, "-m", "mindspore.parallel.cluster.run"]
-    words += [f"--{key}={value}" for key, value in flags.items()]
-    return Command((*words, *program_words(options)), environment(), options.log_dir / "output.txt")
+    words = (f"--{key}={value}" for key, value in flags.items())
+    module = (sys.executable, "-m", "mindspore.parallel.cluster.run")
+    return _command(options, *module, *words, *program_words(options))
 
 
 def mpirun_command(options: argparse.Namespace) -> Command:
@@ -188,11 +208,7 @@ def mpirun_command(options: argparse.Namespace) -> Command:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         words.append("--allow-run-as-root")
     words += shlex.split(os.environ.get("MPIRUN_ARGS", ""))
-    return Command(
-        (*words, sys.executable, *program_words(options)),
-        environment(),
-        options.log_dir / "output.txt",
-    )
+    return _command(options, *words, sys.executable, *program_words(options))
 
 
 def table_commands(options: argparse.Namespace) -> list[Command]:
@@ -257,23 +273,13 @@ def _workers(started: Sequence[int]) -> list[int]:
     return workers or list(started)
 
 
-class _FailureWatch:
-    """Ends msrun's scheduler once a worker has failed, instead of waiting for it."""
-
-    def __init__(self, output: Path) -> None:
-        self._output = output
-        self._done = False
-
-    def __call__(self) -> None:
-        if self._done or not any(
-            _WORKER_ENDED.search(line) for line in last_lines(self._output, _SEARCHED_LINES)
-        ):
-            return
-        self._done = True
+def _end_scheduler(output: Path) -> None:
+    """End msrun's scheduler once a worker has failed, instead of waiting for it."""
+    if any(_WORKER_ENDED.search(line) for line in last_lines(output, _SEARCHED_LINES)):
         for pid, role in descendants().items():
             if role == "MS_SCHED":
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 9)
+                    os.kill(pid, signal.SIGKILL)
 
 
 def tell_failures(log_dir: Path, shown: Path, code: int) -> None:
@@ -297,13 +303,6 @@ def worker_code(output: Path) -> int:
     return 1
 
 
-def run_single(options: argparse.Namespace) -> int:
-    """One process, no launcher."""
-    output = options.log_dir / "output.txt"
-    command = Command((sys.executable, *program_words(options)), environment(), output)
-    return Supervisor(grace_seconds=options.grace).run([command], [output])
-
-
 def run_msrun(options: argparse.Namespace) -> int:
     """Scheduler and workers by msrun."""
     output = options.log_dir / "output.txt"
@@ -315,10 +314,9 @@ def run_msrun(options: argparse.Namespace) -> int:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="defrcn-")))
         options.log_dir.mkdir(parents=True, exist_ok=True)
         (place / "logs").symlink_to(options.log_dir.resolve())
-        supervisor = Supervisor(
-            _workers, grace_seconds=options.grace, on_poll=_FailureWatch(output)
-        )
-        code = supervisor.run([msrun_command(options, port, place / "logs")], [shown])
+        command = msrun_command(options, port, place / "logs")
+        supervisor = Supervisor(_workers, grace_seconds=options.grace)
+        code = supervisor.run([command], [shown], functools.partial(_end_scheduler, output))
         code = worker_code(output) if code == 1 else code
     if code not in _NO_FAILURE:
         tell_failures(options.log_dir, shown, code)
@@ -327,50 +325,37 @@ def run_msrun(options: argparse.Namespace) -> int:
     return code
 
 
-def run_table(options: argparse.Namespace) -> int:
-    """Workers with a rank table."""
-    commands = table_commands(options)
+def direct_commands(options: argparse.Namespace) -> list[Command]:
+    """The processes that this one starts itself, without msrun."""
+    if options.worker_num == 1:
+        return [_command(options, sys.executable, *program_words(options))]
+    return [mpirun_command(options)] if options.engine == "mpirun" else table_commands(options)
+
+
+def run_direct(options: argparse.Namespace) -> int:
+    """A single process, mpirun (which hands signals on itself), or workers with a rank table."""
+    commands = direct_commands(options)
+    if shutil.which(commands[0].words[0]) is None:
+        raise InputError("mpirun is not on the PATH; install Open MPI, or use --engine msrun")
     shown = commands[0].output
     code = Supervisor(grace_seconds=options.grace).run(commands, [shown])
-    if code not in _NO_FAILURE:
+    if len(commands) > 1 and code not in _NO_FAILURE:
         tell_failures(options.log_dir, shown, code)
     return code
-
-
-def run_mpi(options: argparse.Namespace) -> int:
-    """Workers by mpirun, which hands signals on itself."""
-    if shutil.which("mpirun") is None:
-        raise InputError("mpirun is not on the PATH; install Open MPI, or use --engine msrun")
-    command = mpirun_command(options)
-    return Supervisor(grace_seconds=options.grace).run([command], [command.output])
-
-
-def rehearse(options: argparse.Namespace) -> int:
-    """Print what would be started."""
-    if options.worker_num == 1:
-        words = [(sys.executable, *program_words(options))]
-    elif options.engine == "ranktable":
-        words = [command.words for command in table_commands(options)]
-    elif options.engine == "mpirun":
-        words = [mpirun_command(options).words]
-    else:
-        words = [msrun_command(options, options.master_port or 0, options.log_dir).words]
-    sys.stdout.writelines(f"{shlex.join(map(str, one))}\n" for one in words)
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Start, show, wait."""
     options = parse(argv)
+    by_msrun = options.worker_num > 1 and options.engine == "msrun"
     if options.dry_run:
-        return rehearse(options)
-    if options.with_parent:
-        end_with_parent()
+        msrun = [msrun_command(options, options.master_port or 0, options.log_dir)]
+        commands = msrun if by_msrun else direct_commands(options)
+        sys.stdout.writelines(f"{shlex.join(command.words)}\n" for command in commands)
+        return 0
     sys.stdout.write(f"== logs: {options.log_dir}\n")
     sys.stdout.flush()
-    if options.worker_num == 1:
-        return run_single(options)
-    return {"msrun": run_msrun, "mpirun": run_mpi, "ranktable": run_table}[options.engine](options)
+    return run_msrun(options) if by_msrun else run_direct(options)
 
 
 if __name__ == "__main__":

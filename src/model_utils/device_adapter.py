@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
+from src.model_utils.interruption import ENDING
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
+from src.model_utils.processes import at_death_of_parent
 from src.model_utils.versions import check_mindspore
-
-_PR_SET_PDEATHSIG = 1
-_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @dataclass(frozen=True)
@@ -135,21 +132,16 @@ def _ending_at_once() -> Iterator[None]:
     """
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
+        for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, signal.SIG_DFL)
-    _at_death_of_parent(signal.SIGKILL)
+    at_death_of_parent(signal.SIGKILL)
     try:
         yield
     finally:
-        _at_death_of_parent(signal.SIGTERM)
+        at_death_of_parent(signal.SIGTERM)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def _at_death_of_parent(number: int) -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -17,10 +17,11 @@ Exit code: 0 all finished, or ended with q; 1 a run failed or is busy elsewhere;
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import logging
-import os
+import math
 import re
 import shlex
 import sys
@@ -34,19 +35,27 @@ from src.model_utils.config import Config, load_config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted
 from src.model_utils.paths import project_folder
-from src.model_utils.processes import Children
-from src.sweep import plan as sweep_plan
-from src.sweep import runs as sweep_runs
+from src.model_utils.processes import Supervisor
 from src.sweep.loop import Orders, Runner
 from src.sweep.paper_figures import METRICS, SHOTS
-from src.sweep.runs import Run
+from src.sweep.plan import (
+    DEFAULT_CONFIGS,
+    PROTOCOLS,
+    Place,
+    check_sets,
+    check_words,
+    config_files,
+    fill,
+    identity,
+    places,
+)
+from src.sweep.runs import KEEP, Run, locked
 from src.sweep.surgery import METHODS, checkpoint_file, operate, reset_file
 from src.sweep.table import RunFigures, Sweep
 from src.util import numbers, run_main, set_up_logging, sha256_file
 
 logger = logging.getLogger(__name__)
 
-PROJECT = project_folder()
 _KEEP_ALL = 1_000_000_000
 _METRIC = re.compile(r"[bn]?AP(50|75|s|m|l)?")
 
@@ -64,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--dataset", required=True, choices=("coco", "voc", "own"))
     add("--setting", required=True, choices=("fsod", "gfsod"))
     add("--split", type=int, default=0, choices=(0, 1, 2, 3), help="of VOC")
-    add("--protocol", choices=sweep_plan.PROTOCOLS, default="tfa", help="see above")
+    add("--protocol", choices=PROTOCOLS, default="tfa", help="see above")
     add("--shots", help="such as 1,2,3,5,10,30, the default for COCO")
     add("--seeds", help="tfa: K-shot sets, such as 0-9, the default")
     add("--repeats", help="fsrw: training seeds, such as 0-9, the default")
@@ -79,7 +88,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     start.add_argument("--base_checkpoint", help="base checkpoint; surgery is done first")
     add("--metric", help="figure of the table: nAP (nAP50 for VOC; AP without novel classes)")
     add("--test_set", help="test set of the table, if the configuration names several")
-    add("--keep_checkpoints", choices=sweep_runs.KEEP, default="last", help="of finished runs")
+    add("--keep_checkpoints", choices=KEEP, default="last", help="of finished runs")
     add("--redo_changed", action="store_true", help="make runs of other settings anew")
     add("--keep_going", action="store_true", help="go on after a run that failed")
     add("--confirm", action="store_true", help="ask Y/n/q before each run")
@@ -101,7 +110,7 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
             raise InputError(f"--{name} does not go with --protocol {options.protocol}")
     if options.dataset == "own" and not (options.shots and options.config_path):
         raise InputError("--dataset own needs --shots and --config_path")
-    sweep_plan.check_words(words)
+    check_words(words)
     if options.metric and not _METRIC.fullmatch(options.metric):
         raise InputError(
             f"--metric {options.metric}: write AP, AP50, AP75, APs, APm or APl, of base or novel "
@@ -114,7 +123,7 @@ def _check(options: argparse.Namespace, words: Sequence[str]) -> None:
         raise InputError("--shots: 0 shots cannot be trained")
     options.root = options.output / f"{options.protocol}-like"
     if not options.config_path:
-        default = PROJECT / sweep_plan.DEFAULT_CONFIGS[options.dataset]
+        default = project_folder() / DEFAULT_CONFIGS[options.dataset]
         text = str(default).replace("{setting}", options.setting)
         options.config_path = [text.replace("{split}", str(options.split))]
 
@@ -132,18 +141,18 @@ def plan(
     Raises:
         InputError: a configuration is wrong, or not for its run's shot and seed.
     """
-    files = sweep_plan.config_files(options.config_path, options.shots)
+    files = config_files(options.config_path, options.shots)
     runs, configs = [], []
     contents = _Contents(options.dry_run)
     warned = False
-    for place in sweep_plan.places(
+    for place in places(
         options.root,
         options.protocol,
         options.shots,
         options.training_seeds,
         options.shot_seed or 0,
     ):
-        flags = [sweep_plan.fill(word, place.shot, place.shot_seed) for word in words]
+        flags = [fill(word, place.shot, place.shot_seed) for word in words]
         flags += [
             f"--shot_seed={place.shot_seed}",
             f"--seed={place.seed}",
@@ -160,7 +169,7 @@ def plan(
             )
         if config.test.pcb.enable and not config.test.pcb.cache_dir:
             flags.append(f"--test.pcb.cache_dir={options.output / 'pcb_cache'}")
-        if not sweep_plan.check_sets(config.data.train, place) and not warned:
+        if not check_sets(config.data.train, place) and not warned:
             logger.warning("data.train %s holds no K-shot set", list(config.data.train))
             warned = True
         command = (f"--config_path={files[place.shot]}", *flags)
@@ -183,7 +192,7 @@ def _flags_of_folders(options: argparse.Namespace, words: Sequence[str], folder:
 
 def _run(
     config: Config,
-    place: sweep_plan.Place,
+    place: Place,
     flags: tuple[str, ...],
     start: Path,
     contents: _Contents,
@@ -204,7 +213,7 @@ def _run(
         seed=place.seed,
         folder=place.folder,
         flags=flags,
-        identity=sweep_plan.identity(to_plain(config), checksums),
+        identity=identity(to_plain(config), checksums),
         iterations=real_schedule(config, cards).max_steps,
         images_per_iteration=config.solver.images_per_card * cards,
     )
@@ -273,16 +282,12 @@ def train_command(options: argparse.Namespace) -> tuple[str, ...]:
     """The words before a run's flags."""
     if options.train_command:
         return tuple(shlex.split(options.train_command))
-    return sys.executable, str(PROJECT / "train.py")
+    return sys.executable, str(project_folder() / "train.py")
 
 
-def environment() -> dict[str, str]:
-    """The children's: modules of this project are found from any folder."""
-    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-
-
-def starting_point(options: argparse.Namespace, words: Sequence[str], children: Children) -> Path:
+def starting_point(
+    options: argparse.Namespace, words: Sequence[str], supervisor: Supervisor
+) -> Path:
     """The checkpoint that every run starts from; surgery is done if it is asked for."""
     if options.model_pretrained_path:
         what = "give a detector's .ckpt file after surgery"
@@ -298,42 +303,47 @@ def starting_point(options: argparse.Namespace, words: Sequence[str], children: 
     dataset, flags = options.dataset, []
     if dataset == "own":
         # the classes are those of any shot's configuration
-        dataset = sweep_plan.fill(options.config_path[0], options.shots[0])
+        dataset = fill(options.config_path[0], options.shots[0])
         of_first = (options.shots[0], options.shot_seed or options.training_seeds[0])
-        flags = [sweep_plan.fill(word, *of_first) for word in words]
+        flags = [fill(word, *of_first) for word in words]
     return operate(
-        children,
+        supervisor,
         checkpoint_file(base),
         dataset=dataset,
         method=method,
         folder=folder,
-        environment=environment(),
         flags=flags,
         redo_changed=options.redo_changed,
     )
 
 
+def sweep(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Plan, then run what is not finished, or say what would be run; return the exit code."""
+    # the group: a command may start others; a training ends when its step is saved
+    supervisor = Supervisor(lambda pids: [-pid for pid in pids], grace_seconds=math.inf)
+    runs, configs = plan(options, words, starting_point(options, words, supervisor))
+    orders = Orders(
+        root=options.root,
+        command=train_command(options),
+        keep=options.keep_checkpoints,
+        redo_changed=options.redo_changed,
+        keep_going=options.keep_going,
+        confirm=options.confirm,
+        test_set=options.test_set,
+        tick_seconds=options.progress_seconds,
+    )
+    about = functools.partial(describe, options, configs[0])
+    runner = Runner(orders, runs, supervisor, about)
+    return runner.rehearse() if options.dry_run else runner.go()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plan, then run what is not finished."""
+    """Read the command line; one sweep at a time in a folder."""
     options, words = parse(argv)
-    set_up_logging(0, None if options.dry_run else options.root / "sweep.log")
+    set_up_logging()
     try:
-        with Children() as children:
-            runs, configs = plan(options, words, starting_point(options, words, children))
-            config = configs[0]
-            orders = Orders(
-                root=options.root,
-                command=train_command(options),
-                environment=environment(),
-                keep=options.keep_checkpoints,
-                redo_changed=options.redo_changed,
-                keep_going=options.keep_going,
-                confirm=options.confirm,
-                test_set=options.test_set,
-                tick_seconds=options.progress_seconds,
-            )
-            runner = Runner(orders, runs, children, functools.partial(describe, options, config))
-            return runner.rehearse() if options.dry_run else runner.go()
+        with contextlib.nullcontext() if options.dry_run else locked(options.root):
+            return sweep(options, words)
     except Interrupted as event:
         logger.warning("ended by %s; the same command goes on from here", event)
         return event.code

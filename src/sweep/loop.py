@@ -13,12 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from src.model_utils.errors import InputError
-from src.model_utils.processes import Children, last_lines
-from src.sweep import runs as sweep_runs
+from src.model_utils.processes import Command, Supervisor, last_lines, project_environment
 from src.sweep.plot import plot
-from src.sweep.runs import FINISHED, RESUME, Run
+from src.sweep.runs import (
+    FINISHED,
+    OUTPUT,
+    RESUME,
+    InUseError,
+    Run,
+    begin,
+    figures,
+    finish,
+    locked,
+    read_result,
+    state_of,
+    tidy,
+)
 from src.sweep.table import RunFigures, Sweep, main_table, markdown, runs_csv, table_csv
-from src.util import write_text
+from src.util import set_up_logging, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +44,6 @@ class Orders:
     Attributes:
         root: folder of the tables.
         command: words before a run's flags.
-        environment: of the children.
         keep: checkpoints of finished runs that are kept: "none", "last" or "all".
         redo_changed: make runs of other settings anew instead of refusing.
         keep_going: go on after a run that failed.
@@ -43,7 +54,6 @@ class Orders:
 
     root: Path
     command: tuple[str, ...]
-    environment: Mapping[str, str]
     keep: str = "last"
     redo_changed: bool = False
     keep_going: bool = False
@@ -92,7 +102,7 @@ class Runner:
     Args:
         orders: what was asked for.
         runs: all of them, in order.
-        children: runs processes.
+        supervisor: runs processes.
         describe: says what the table is about, from the name of a test set, a first run's
             figures and what the evaluation says of them.
     """
@@ -101,12 +111,12 @@ class Runner:
         self,
         orders: Orders,
         runs: list[Run],
-        children: Children,
+        supervisor: Supervisor,
         describe: Callable[[str, RunFigures, str], Sweep],
     ) -> None:
         self.orders = orders
         self.runs = runs
-        self.children = children
+        self.supervisor = supervisor
         self.describe = describe
         self.results: dict[Path, RunFigures] = {}
         self.failed: list[Run] = []
@@ -118,13 +128,13 @@ class Runner:
         """Do what is not done; return the exit code."""
         todo = []
         for run in self.runs:
-            if sweep_runs.state(run, self.orders.redo_changed) == FINISHED:
+            if state_of(run, self.orders.redo_changed) == FINISHED:
                 self._take(run)
             else:
                 todo.append(run)
+        set_up_logging(log_file=self.orders.root / "sweep.log")  # nothing was refused
         logger.info("%d runs, %d of them finished", len(self.runs), len(self.runs) - len(todo))
         for number, run in enumerate(todo):
-            self.children.check()
             answer = ask(run) if self.orders.confirm else "y"
             if answer == "q":
                 break
@@ -139,7 +149,7 @@ class Runner:
     def rehearse(self) -> int:
         """Print what would be done; write nothing."""
         for run in self.runs:
-            state = sweep_runs.state(run, self.orders.redo_changed)
+            state = state_of(run, self.orders.redo_changed)
             command = shlex.join(self._command(run, state))
             line = "nothing to do" if state == FINISHED else f"\n  {command}"
             sys.stdout.write(f"{run.name} ({state}), {run.iterations} iterations: {line}\n")
@@ -151,60 +161,64 @@ class Runner:
 
     def _one(self, run: Run, later: list[Run]) -> None:
         """Train one run under its lock, record it, write the tables."""
-        with sweep_runs.locked(run.folder) as lock:
-            if lock is None:
-                logger.warning("%s is being run by another process: %s", run.name, run.folder)
-                self.busy.append(run)
-                return
-            # another process may have finished it meanwhile
-            state = sweep_runs.state(run, self.orders.redo_changed)
-            if state != FINISHED and not self._train(run, state, lock):
-                self.failed.append(run)
-                if self.orders.keep_going:
-                    return
-                raise InputError(self._failure(run))
-            self._take(run)
+        try:
+            with locked(run.folder) as lock:
+                if not self._train(run, lock):
+                    self.failed.append(run)
+                    if self.orders.keep_going:
+                        return
+                    raise InputError(self._failure(run))
+                self._take(run)
+        except InUseError as error:
+            logger.warning("%s is being run by another process: %s", run.name, error)
+            self.busy.append(run)
+            return
         self.report(quiet=True)
         logger.info("%s", self._progress(run, later))
 
-    def _train(self, run: Run, state: str, lock: int) -> bool:
+    def _train(self, run: Run, lock: int) -> bool:
+        state = state_of(run, self.orders.redo_changed)
         if state != RESUME:
-            sweep_runs.start(run, self.orders.keep)
-        output = run.folder / sweep_runs.OUTPUT
+            begin(run, self.orders.keep)
+        output = run.folder / OUTPUT
         command = self._command(run, state)
         logger.info("%s (%s): %d iterations, output in %s", run.name, state, run.iterations, output)
         with output.open("a", encoding="utf-8") as handle:  # what is above is of an earlier attempt
             handle.write(f"{time.strftime('%H:%M:%S')} INFO {run.name} ({state})\n")
         started = time.monotonic()
-        code = self.children.run(
-            command,
-            output,
-            environment=self.orders.environment,
-            inherit=(lock,),
-            tick=lambda: logger.info("%s: %s", run.name, _shown(last_lines(output, 1))),
-            tick_seconds=self.orders.tick_seconds,
-        )
+        due = started + self.orders.tick_seconds
+
+        def tell() -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + self.orders.tick_seconds
+                logger.info("%s: %s", run.name, _shown(last_lines(output, 1)))
+
+        # a lock that is handed on outlives this process
+        order = Command(command, project_environment(), output, (lock,))
+        code = self.supervisor.run([order], on_poll=tell)
+        self.supervisor.check()
         seconds = time.monotonic() - started
         if code != 0:
-            how = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
-            logger.error("%s %s after %s", run.name, how, clock(seconds))
+            text = "%s ended with exit code %d after %s"
+            logger.error(text, run.name, code, clock(seconds))
             return False
-        sweep_runs.finish(run, self.orders.keep, seconds)
+        finish(run, self.orders.keep, seconds)
         self._seconds += seconds
         self._steps += run.iterations
         return True
 
     def _failure(self, run: Run) -> str:
-        output = run.folder / sweep_runs.OUTPUT
+        output = run.folder / OUTPUT
         shown = "\n  ".join(last_lines(output, 10))
         return f"{run.name} failed; the end of {output} says:\n  {shown}"
 
     def _take(self, run: Run) -> None:
         """Read a finished run's figures; drop what an interruption left of its files."""
-        content = sweep_runs.read_result(run)
-        sweep_runs.tidy(run)
+        content = read_result(run)
+        tidy(run)
         name = self.orders.test_set or next(iter(content["metrics"]))
-        found = sweep_runs.figures(run, content, name)
+        found = figures(run, content, name)
         if self.sweep is None:
             entry = content["metrics"][name]
             self.sweep = self.describe(name, found, _protocol(entry))

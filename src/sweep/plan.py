@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from src.model_utils.config import Config, CustomDataset, to_plain
+from src.model_utils.config_schema import CustomSource
 from src.model_utils.errors import InputError
 
 PROTOCOLS = ("fsrw", "tfa")
@@ -25,6 +27,7 @@ RESERVED = (
     "model_pretrained_path",
     "eval_checkpoint_path",
     "resume",
+    "overwrite",
     "test.eval_at_end",
 )
 # Keys that cannot change a run's figures: where things are, what is logged and kept. Weights and
@@ -187,3 +190,26 @@ def identity(settings: Mapping[str, Any], checksums: Mapping[str, str]) -> dict[
         }
 
     return {**reduced(settings, ""), "sha256": dict(sorted(checksums.items()))}
+
+
+def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored identity as this version writes it.
+
+    Keys that it has and an older one had not get their defaults; those that are gone, or have no
+    effect any more, are left out.
+    """
+    half = CustomSource(annotations="-", images="-")
+    custom = to_plain(CustomDataset(format="coco", train=half, test=half))
+    sets = dict(stored.get("data", {}).get("custom", {}))
+    found = _like(identity(to_plain(Config()), {}), stored)
+    found["data"]["custom"] = {name: _like(custom, entry) for name, entry in sets.items()}
+    return {**found, "sha256": stored.get("sha256", {})}
+
+
+def _like(defaults: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of one tree with the values of another, where that has them."""
+    found = {}
+    for key, value in defaults.items():
+        old = stored.get(key, value)
+        found[key] = _like(value, old) if value and isinstance(value, dict) else old
+    return found

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from src.model_utils.errors import InputError
+from src.sweep.plan import completed
 from src.sweep.table import RunFigures
 from src.util import write_json
 from src.weights.checkpoint import find_latest, read_manifest
@@ -39,10 +40,14 @@ KEEP = ("none", "last", "all")
 NEW, ANEW, RESUME, FINISHED = "new", "anew", "resume", "finished"
 """States of a run: untouched; interrupted without, and with a checkpoint; done."""
 
-_ATTEMPT = ("ckpt_*", "eval_*", "loss_*.log", "log_*.txt", OUTPUT)
+_ATTEMPT = ("ckpt_*", "eval_*", "loss_*.log", "log_*.txt", "support_set.json", OUTPUT)
 _CHECKPOINT_FILE = re.compile(r"defrcn-(\d+)\.(ckpt|state\.npz|json)")
 _MINDRECORD_FILE = re.compile(r"meta\.json|data-\d{4}\.mindrecord(\.db)?")
 _SHOWN_CHANGES = 3
+
+
+class InUseError(InputError):
+    """Another sweep, or what it left running, works in a folder."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +92,32 @@ def digest(identity: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int | None]:
-    """Hold a run's folder; yield the lock's descriptor, or None if another process holds it.
+def locked(folder: Path) -> Iterator[int]:
+    """Hold a folder of a sweep inside the block; yields the lock's descriptor.
 
     A child that inherits the descriptor holds the lock as well: a training that outlives its
     sweep keeps others away from its folder.
+
+    Raises:
+        InUseError: another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as handle:
+    with (folder / LOCK).open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield None
-            return
+            handle.seek(0)
+            raise InUseError(
+                f"{folder} is in use by another sweep (process {handle.read() or 'unknown'}) or by "
+                "a training that it left; wait for its end, or name another --output"
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
         yield handle.fileno()
 
 
-def state(run: Run, redo_changed: bool = False) -> str:
+def state_of(run: Run, redo_changed: bool = False) -> str:
     """How far a run is: `NEW`, `ANEW`, `RESUME` or `FINISHED`.
 
     Args:
@@ -127,11 +141,11 @@ def state(run: Run, redo_changed: bool = False) -> str:
             )
         return NEW
     for content in (result, started):
-        if content is not None and content["hash"] != run.digest:
+        if content is not None and (changes := _changes(content, run)):
             if redo_changed:
                 return ANEW
             raise InputError(
-                f"{run.folder} holds a run of other settings ({_changes(content, run)}); name "
+                f"{run.folder} holds a run of other settings ({changes}); name "
                 "another --output, or give --redo_changed to make it anew"
             )
     if result is not None:
@@ -139,7 +153,7 @@ def state(run: Run, redo_changed: bool = False) -> str:
     return RESUME if find_latest(run.folder / CHECKPOINTS) is not None else ANEW
 
 
-def start(run: Run, keep: str) -> None:
+def begin(run: Run, keep: str) -> None:
     """Mark the folder as this run's, before training; the lock is held.
 
     What an earlier attempt left is moved to `interrupted-N`, so that logs and checkpoints of two
@@ -180,7 +194,7 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
     manifest = read_manifest(latest)
     step = int(manifest["step"])
     path = run.folder / f"eval_{step}" / "metrics.json"
-    metrics = _load(path)
+    metrics = read_json(path)
     if not metrics:
         raise InputError(f"{path} is missing or empty although training ended; look at {OUTPUT}")
     content = {
@@ -191,7 +205,7 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "metrics": metrics,
     }
-    support = _load(run.folder / "support_set.json")
+    support = read_json(run.folder / "support_set.json")
     if isinstance(support, dict) and "sha256" in support:
         content["support_set_sha256"] = support["sha256"]
     write_json(run.folder / RESULT, content)
@@ -269,7 +283,7 @@ def _images_a_step(manifest: Mapping[str, Any], run: Run) -> int:
         return run.images_per_iteration
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path) -> Any:  # noqa: ANN401
     """JSON of a file; None if it is missing.
 
     Raises:
@@ -284,7 +298,7 @@ def _load(path: Path) -> Any:  # noqa: ANN401
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    content = _load(path)
+    content = read_json(path)
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -303,8 +317,10 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _changes(content: Mapping[str, Any], run: Run) -> str:
-    """Which settings differ, in words."""
-    old, new = (dict(_leaves(tree)) for tree in (content.get("settings", {}), run.identity))
+    """Which settings differ, in words; those of an older version are completed first."""
+    if content["hash"] == run.digest:
+        return ""
+    old, new = dict(_leaves(completed(content.get("settings", {})))), dict(_leaves(run.identity))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     shown = [f"{key} {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
     more = len(shown) - _SHOWN_CHANGES

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from src.model_utils.errors import InputError
-from src.model_utils.processes import Children, last_lines
-from src.sweep.runs import locked
+from src.model_utils.processes import Command, Supervisor, last_lines, project_environment
+from src.sweep.runs import locked, read_json
 from src.util import sha256_file, write_json
 from src.weights.checkpoint import find_latest
 
@@ -45,25 +43,23 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def operate(
-    children: Children,
+    supervisor: Supervisor,
     base: Path,
     *,
     dataset: str,
     method: str,
     folder: Path,
-    environment: Mapping[str, str],
     flags: Sequence[str] = (),
     redo_changed: bool = False,
 ) -> Path:
     """Run `python -m src.model_surgery`, unless its result for the same base is there.
 
     Args:
-        children: runs processes.
+        supervisor: runs processes.
         base: the base detector's checkpoint.
         dataset: "coco", "voc" or a configuration file.
         method: "remove" or "randinit".
         folder: gets the result, and a note of what it was made of.
-        environment: of the child.
         flags: for the configuration file, if `dataset` is one.
         redo_changed: replace a result of another base checkpoint instead of refusing.
 
@@ -77,9 +73,7 @@ def operate(
     note = folder / f"{target.stem}.made_of.json"
     made_of = {"base_sha256": sha256_file(base), "dataset": dataset, "method": method}
     with locked(folder) as lock:
-        if lock is None:
-            raise InputError(f"{folder} is in use by another sweep; start this one in a moment")
-        old = _read(note)
+        old = read_json(note)
         if old is None and target.exists():
             raise InputError(f"{target} was not made by a sweep; name another --output")
         file_sum = old.pop("sha256", None) if old else None
@@ -92,22 +86,13 @@ def operate(
             return target
         write_json(note, made_of)
         output = folder / f"{target.stem}.txt"
-        command = [*COMMAND, f"--dataset={dataset}", f"--method={method}"]
-        command += [f"--src-path={base}", f"--save-dir={folder}", f"--tar-name={_NAME}", *flags]
+        words = [*COMMAND, f"--dataset={dataset}", f"--method={method}"]
+        words += [f"--src-path={base}", f"--save-dir={folder}", f"--tar-name={_NAME}", *flags]
         logger.info("surgery: %s of %s", method, base)
-        code = children.run(command, output, environment=environment, inherit=(lock,))
+        code = supervisor.run([Command(words, project_environment(), output, (lock,))])
+        supervisor.check()
         if code != 0 or not target.exists():
             shown = "\n  ".join(last_lines(output, 10))
             raise InputError(f"surgery of {base} failed (exit code {code}); it says:\n  {shown}")
         write_json(note, {**made_of, "sha256": sha256_file(target)})
     return target
-
-
-def _read(note: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{note} cannot be read ({error}); remove it to go on") from error
-    return dict(content)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from src.launch import __main__ as launch
-from src.launch.supervisor import Command, Supervisor
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.sweep.__main__ import parse as parse_sweep
@@ -387,7 +386,7 @@ def test_rank_table_processes_end_together(tmp_path, monkeypatch, capfd):
         "time.sleep(300)\n"
     )
     monkeypatch.setenv("RANK_TABLE_FILE", str(table(tmp_path / "t.json", ("h", (6, 7)))))
-    monkeypatch.setattr("src.launch.supervisor._KILL_SECONDS", 1.0)
+    monkeypatch.setattr("src.model_utils.processes._KILL_SECONDS", 1.0)
     words = ["--worker_num", "2", "--device_target", "Ascend", "--log_dir", str(tmp_path / "l")]
     started = time.monotonic()
     assert launch.main([*words, str(program)]) == 1
@@ -424,37 +423,4 @@ def test_mpirun(monkeypatch):
     )
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="mpirun is not on the PATH"):
-        launch.run_mpi(found)
-
-
-def test_what_does_not_end_is_killed(tmp_path):
-    """After the grace time, also what has left the session and lost its parent."""
-    pidfile = tmp_path / "pid"
-    code = (
-        "import os, signal, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        f"os.system('setsid sh -c \"echo \\$\\$ > {pidfile}; sleep 300\" &')\n"
-        "time.sleep(300)\n"
-    )
-    launcher = (
-        "import sys; from pathlib import Path\n"
-        "from src.launch.supervisor import Command, Supervisor\n"
-        "import os\n"
-        f"command = Command((sys.executable, '-c', {code!r}), dict(os.environ), "
-        f"Path({str(tmp_path / 'out')!r}))\n"
-        "sys.exit(Supervisor(grace_seconds=1).run([command], []))\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", launcher], cwd=ROOT)
-    until = time.monotonic() + 30
-    while not (pidfile.exists() and pidfile.read_text().strip()):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(timeout=20) == 143
-    assert not Path(f"/proc/{pidfile.read_text().strip()}").exists()
-
-
-def test_a_command_that_cannot_be_started(tmp_path):
-    command = Command(("/no/such/program",), dict(os.environ), tmp_path / "out")
-    with pytest.raises(FileNotFoundError):
-        Supervisor().run([command], [])
+        launch.run_direct(found)

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from src.launch.supervisor import descendants
+from src.model_utils.processes import descendants
 from src.weights.checkpoint import load_training_checkpoint
 from tests.helpers.kill_driver import KINDS, PROJECT, STEPS, Child, Driver, same_checkpoint
 from tests.programs.test_sweep_real import base  # noqa: F401 - a fixture

@@ -14,9 +14,9 @@ import pytest
 
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.engine.parallel import ALONE, Group
-from src.launch.supervisor import descendants
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
+from src.model_utils.processes import descendants
 from src.weights.checkpoint import find_latest
 
 ROOT = project_folder()

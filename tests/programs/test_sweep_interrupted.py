@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from src.model_utils.errors import InputError
-from src.sweep import runs as sweep_runs
+from src.sweep.runs import locked
 from tests.helpers import toy_sweep
 from tests.helpers.toy_sweep import (
     FAKE,
@@ -107,12 +107,28 @@ def test_a_run_that_fails(place, monkeypatch):
 
 
 def test_a_run_of_another_process_is_left_alone(place):
-    with sweep_runs.locked(run_folder(place)) as lock:
-        assert lock is not None
+    with locked(run_folder(place)):
         assert go(seeds="0") == 1
     assert starts(place) == ["2/0/0 start 0"]
     assert go(seeds="0") == 0
     assert starts(place) == ["2/0/0 start 0", "1/0/0 start 0"]
+
+
+def test_two_sweeps_in_one_folder_are_never_mixed(place, monkeypatch):
+    monkeypatch.setenv("FAKE_STEPS", "100")
+    monkeypatch.setenv("FAKE_DELAY", "0.2")
+    process = spawn(shots="1", seeds="0")
+    wait_for(place, "1/0/0 step 1")
+    root = place / "out dir" / ROOT
+    before = {path: path.read_bytes() for path in root.rglob("sweep*")}
+    with pytest.raises(InputError, match=rf"{ROOT} is in use .*process {process.pid}\)"):
+        go(shots="2", seeds="1")
+    assert before == {path: path.read_bytes() for path in root.rglob("sweep*")}
+    process.terminate()
+    process.communicate(timeout=20)
+    assert [line.split()[0] for line in starts(place)] == ["1/0/0"]
+    monkeypatch.setenv("FAKE_STEPS", "2")
+    assert go(shots="2", seeds="1") == 0  # what a killed one leaves is no obstacle
 
 
 @pytest.mark.parametrize("text", ['{"format": ', "[]", '{"format": "defrcn-sweep"}'])

@@ -7,8 +7,8 @@ import pytest
 
 from src.model_utils.errors import InputError
 from src.sweep import __main__ as sweep
-from src.sweep import plan as sweep_plan
-from src.sweep import runs as sweep_runs
+from src.sweep.plan import WITHOUT_EFFECT, completed, config_files, identity
+from src.sweep.runs import digest
 from src.util import numbers
 from tests.helpers import toy_sweep
 from tests.helpers.toy_sweep import (
@@ -137,6 +137,58 @@ def test_other_settings_are_refused(place):
     assert (run_folder(place) / "interrupted-1" / "sweep_result.json").is_file()
 
 
+def test_a_refusal_writes_nothing(place):
+    assert go(shots="1", seeds="0") == 0
+    files = {path: path.read_bytes() for path in (place / "out dir").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="other settings"):
+        go("--solver.base_lr=0.01", shots="1", seeds="0-1")
+    after = {path: path.read_bytes() for path in (place / "out dir").rglob("*") if path.is_file()}
+    lock = place / "out dir" / ROOT / ".sweep.lock"
+    assert {**files, lock: b""} == {**after, lock: b""}
+
+
+@pytest.fixture
+def older(place):
+    """A finished run as an older version recorded it: without keys that came later."""
+    content = json.loads((PROJECT / "tests" / "data" / "older_sweep_result.json").read_text())
+
+    def write(**solver):
+        content["settings"]["solver"].update(solver)
+        content["hash"] = digest(content["settings"])
+        run_folder(place).mkdir(parents=True)
+        for name in ("sweep_run.json", "sweep_result.json"):
+            (run_folder(place) / name).write_text(json.dumps(content))
+
+    return write
+
+
+def test_a_finished_sweep_of_an_older_version_is_accepted(place, older, capsys):
+    older(a_key_that_is_gone=1)
+    assert go(shots="1", seeds="0") == 0
+    assert starts(place) == []
+    assert "| 10.00 |" in capsys.readouterr().out
+
+
+def test_a_sweep_of_an_older_version_with_other_settings_is_refused(place, older):
+    older(base_lr=0.5)
+    with pytest.raises(InputError, match=r"other settings \(solver\.base_lr 0\.5 -> 0\.02\)"):
+        go(shots="1", seeds="0")
+    assert starts(place) == []
+
+
+def test_a_new_key_counts_with_its_default():
+    stored = {
+        "seed": 3,
+        "data": {"custom": {"a": {"format": "voc", "gone": 1}}},
+        "sha256": {"x": "y"},
+    }
+    found = completed(stored)
+    assert found["seed"] == 3 and found["solver"]["base_lr"] == 0.02
+    assert found["data"]["custom"]["a"]["format"] == "voc"
+    assert found["data"]["custom"]["a"]["novel_classes"] == []
+    assert "gone" not in found["data"]["custom"]["a"] and found["sha256"] == {"x": "y"}
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [("a.json", "test"), ("split/seed0/full_box_1shot_b_trainval.json", "train")],
@@ -202,6 +254,7 @@ def test_dry_run_writes_nothing(place, capsys):
         (["--protocol=fsrw"], r"--seeds does not go with --protocol fsrw"),
         (["--seed=3"], r"--seed is set by the sweep"),
         (["--resume", "true"], r"--resume is set by the sweep"),
+        (["--overwrite=true"], r"--overwrite is set by the sweep"),
         (["--shots=5-1"], r"--shots '5-1': write numbers"),
         (["--shots=1,1"], r"names no number, or one twice"),
         (["--shots=0"], r"0 shots cannot be trained"),
@@ -240,16 +293,16 @@ def test_numbers():
 
 
 def test_one_file_for_each_shot():
-    assert sweep_plan.config_files(["c_{shot}.yaml"], (1, 5)) == {1: "c_1.yaml", 5: "c_5.yaml"}
-    assert sweep_plan.config_files(["a", "b"], (1, 5)) == {1: "a", 5: "b"}
+    assert config_files(["c_{shot}.yaml"], (1, 5)) == {1: "c_1.yaml", 5: "c_5.yaml"}
+    assert config_files(["a", "b"], (1, 5)) == {1: "a", 5: "b"}
 
 
 def test_identity_leaves_out_what_has_no_effect():
     settings = {"seed": 1, "resume": True, "log": {"period": 2}, "test": {"report": True, "x": 1}}
-    found = sweep_plan.identity(settings, {"b": "2", "a": "1"})
+    found = identity(settings, {"b": "2", "a": "1"})
     assert found == {"seed": 1, "test": {"x": 1}, "sha256": {"a": "1", "b": "2"}}
-    assert sweep_runs.digest({"a": 1, "b": 2}) == sweep_runs.digest({"b": 2, "a": 1})
-    assert sweep_runs.digest({"a": 1}) != sweep_runs.digest({"a": 1.5})
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
 
 
 def test_keys_without_effect_exist():
@@ -261,7 +314,7 @@ def test_keys_without_effect_exist():
             if isinstance(value, dict):
                 yield from known(value, f"{prefix}{key}.")
 
-    assert set(sweep_plan.WITHOUT_EFFECT) <= set(known(to_plain(Config())))
+    assert set(WITHOUT_EFFECT) <= set(known(to_plain(Config())))
 
 
 def test_official_configurations_are_the_defaults():
