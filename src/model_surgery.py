@@ -28,15 +28,21 @@ from pathlib import Path
 
 import numpy as np
 
-if __name__ == "__main__" and not __package__:  # python src/model_surgery.py
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+if __name__ == "__main__" and not __package__:  # run by path, maybe a copy in another folder
+    _places = (*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents)
+    sys.path[:0] = [str(p) for p in _places if (p / "src/weights/conversion.py").is_file()][:1]
+try:
+    from src.model_utils.errors import InputError
+except ModuleNotFoundError:
+    sys.exit(
+        f"error: {__file__} needs the rest of the project: keep the copy somewhere below the "
+        "project's folder, run it from there, or name the project's folder in PYTHONPATH"
+    )
 from src.assembly.data import custom_sets
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset, suggestion
 from src.defrcn.data_types import DatasetInfo
 from src.model_utils.config import Config, load_config
-from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, sha256_file
 from src.weights.checkpoint import load_training_checkpoint, load_weights, write_weights
 from src.weights.note import check_classes, class_names_of, note_path, write_note

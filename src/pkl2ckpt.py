@@ -18,26 +18,28 @@ from pathlib import Path
 
 import numpy as np
 
-# A copy in another folder, or a run by path, finds the project above itself or above the current
-# folder; an installed or PYTHONPATH-given project is found without.
-for _folder in (*Path(__file__).resolve().parents, *Path.cwd().resolve().parents, Path.cwd()):
-    if (_folder / "src" / "weights" / "restricted_pickle.py").is_file():
-        sys.path.insert(0, str(_folder))
-        break
+if __name__ == "__main__" and not __package__:  # run by path, maybe a copy in another folder
+    _places = (*Path(__file__).resolve().parents, Path.cwd(), *Path.cwd().parents)
+    sys.path[:0] = [str(p) for p in _places if (p / "src/weights/conversion.py").is_file()][:1]
 try:
     from src.model_utils.errors import InputError
-    from src.util import run_main, set_up_logging, sha256_file
-    from src.weights.checkpoint import write_weights
-    from src.weights.parameter_rules import FULL, shapes_of
-    from src.weights.restricted_pickle import load_pickle, named_arrays
-    from src.weights.weight_shapes import backbone_shapes
-except ModuleNotFoundError as _error:
-    if _error.name is None or _error.name.partition(".")[0] != "src":
-        raise
+except ModuleNotFoundError:
     sys.exit(
         f"error: {__file__} needs the rest of the project: keep the copy somewhere below the "
         "project's folder, run it from there, or name the project's folder in PYTHONPATH"
     )
+from src.assembly.layout import configured_layout
+from src.util import run_main, set_up_logging
+from src.weights.conversion import (
+    DETECTOR,
+    check_output,
+    input_file,
+    official_name,
+    whole,
+    write_whole,
+)
+from src.weights.parameter_rules import listing
+from src.weights.restricted_pickle import load_pickle, named_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +57,15 @@ _PARTS = {
 _BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
 _STEM = re.compile(rf"(?:res_)?conv1_({'|'.join(_PARTS)})")
 _BLOCK = re.compile(rf"res([2-5])_(\d+)_branch(1|2a|2b|2c)_({'|'.join(_PARTS)})")
-# The same network under detectron2's names, as its model zoo has it.
-_DETECTRON2 = re.compile(r"(stem|res[2-5])\.[\w.]+")
 # The classifier; the optimizer's momentum; and a bias of the first convolution, which some of
 # these files have and for which the official network has no place either.
-_UNUSED = re.compile(r"fc1000_[wb]|(stem\.)?fc\.(weight|bias)|lr|.*_momentum|conv1_b")
+_UNUSED = re.compile(
+    r"fc1000_[wb]|(stem\.)?fc\.(weight|bias)|lr|.*_momentum|conv1_b|pixel_mean|pixel_std"
+)
+_OTHERS = {
+    ".pth": "src/pth2ckpt.py converts it",
+    ".ckpt": "a checkpoint already; src/pth2ckpt.py --to-pth makes a .pth of it",
+}
 
 #: eps of the frozen norm, which is added to the variance before the square root.
 _NORM_EPS = 1e-5
@@ -98,11 +104,11 @@ def convert(
             result[target] = np.array(array, np.float32, order="C")
     if unknown:
         raise InputError(
-            f"{source} is no MSRA ResNet: unknown entries {', '.join(sorted(unknown)[:20])}"
-            f"{' and more' if len(unknown) > 20 else ''}"
+            f"{source} is no MSRA ResNet: unknown entries {listing(sorted(unknown))}; take "
+            "detectron2's R-101.pkl or another file of its making"
         )
     if unused:
-        logger.info("%s: not used: %s", source, ", ".join(sorted(unused)))
+        logger.info("%s: not used: %s", source, listing(sorted(unused), 20))
     for name in [name for name in result if name.endswith(".norm.weight")]:
         norm = name[: -len("weight")]
         mean = np.zeros_like(result[name])
@@ -113,28 +119,20 @@ def convert(
 
 def _target(name: str) -> str | None:
     """Return the detector's name of a parameter, None if it has none."""
-    if _UNUSED.fullmatch(name):
-        return None
     if stem := _STEM.fullmatch(name):
         return f"backbone.stem.conv1.{_PARTS[stem.group(1)]}"
     if block := _BLOCK.fullmatch(name):
         stage, index, branch, part = block.groups()
-        tail = f"res{stage}.{index}.{_BRANCHES[branch]}.{_PARTS[part]}"
-    elif _DETECTRON2.fullmatch(name):
-        tail = name
-    else:
-        return None
-    return f"roi_heads.{tail}" if tail.startswith("res5.") else f"backbone.{tail}"
+        return official_name(f"res{stage}.{index}.{_BRANCHES[branch]}.{_PARTS[part]}")
+    return None if _UNUSED.fullmatch(name) else official_name(name)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of a caffe2 or detectron2 `.pkl`.
 
     Raises:
-        InputError: the file is missing, damaged, or holds anything but arrays.
+        InputError: the file is damaged, or holds anything but arrays.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give the MSRA R-101.pkl with --input")
     content = load_pickle(path)
     author = content.get("__author__") if isinstance(content, dict) else None
     if author is not None:
@@ -154,19 +152,20 @@ def read(path: Path) -> dict[str, np.ndarray]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert one file."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--input", type=Path, default=Path("../MSRA/R-101.pkl"))
     parser.add_argument("--output", type=Path, default=Path("backbone.ckpt"))
-    options = parser.parse_args(argv)
+    parser.add_argument("--config_path", help="YAML file of the detector, to compare with")
+    options, flags = parser.parse_known_args(argv)
     set_up_logging()
-    params = convert(read(options.input), options.input)
-    FULL.check(shapes_of(params), backbone_shapes(params, options.input), options.input)
-    write_weights(options.output, params)
-    logger.info(
-        "%s: %d parameters of backbone and res5, sha256 %s",
-        *(options.output, len(params), sha256_file(options.output)),
-    )
+    configured = configured_layout(options.config_path, flags)
+    check_output(options.output, ".ckpt")
+    source = input_file(options.input, _OTHERS, "give the MSRA R-101.pkl")
+    params = whole(convert(read(source), source), DETECTOR, source, configured)
+    write_whole(options.output, params, DETECTOR)
     return 0
 
 

@@ -2,6 +2,8 @@
 """Model surgery: every kind of data set, what is refused, what lies beside the result."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -335,6 +337,23 @@ def test_as_a_user_runs_it(tmp_path, command):
     assert "60 base classes" in done.stdout and "80 classes" in done.stdout
     assert "order is taken on trust" in done.stdout
     assert len(ck.load_weights(tmp_path / "out" / "model_reset_surgery.ckpt")) == 5
+
+
+def test_a_copy_in_another_folder(tmp_path):
+    """It finds the project from a folder inside, and elsewhere says what it needs."""
+    copy = shutil.copy(PROJECT / "src" / "model_surgery.py", tmp_path)
+    source = write(tmp_path, 60)
+    words = [sys.executable, copy, "--dataset=coco", "--method=remove", f"--src-path={source}"]
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def run_in(folder, **environment):
+        environment = {**clean, **environment}
+        return subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
+
+    done = run_in(tmp_path)
+    assert done.returncode == 1 and "PYTHONPATH" in done.stderr and done.stderr.count("\n") == 1
+    assert run_in(PROJECT / "configs" / "coco").returncode == 0
+    assert run_in(tmp_path, PYTHONPATH=str(PROJECT)).returncode == 0
 
 
 def test_it_needs_no_mindspore():

@@ -37,7 +37,7 @@ def tiles(height: int, width: int, reach: int, max_pixels: int) -> Iterator[tupl
     Args:
         height: pixels.
         width: pixels.
-        reach: see `Layout.reach`.
+        reach: see `EncoderLayout.reach`.
         max_pixels: limit for a piece; a picture within it stays whole. Pieces are never smaller
             than one cell and its surroundings.
 

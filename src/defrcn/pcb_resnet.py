@@ -9,107 +9,30 @@ of the same layout are the same code. Feature maps are (N, C, H, W) float32, str
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn.resnet import FrozenBatchNorm, half, max_pool_after_relu, valid_mask
-from src.model_utils.errors import InputError
-from src.weights.parameter_rules import ParameterRule, Shape
+from src.weights.parameter_rules import ParameterRule
+from src.weights.weight_shapes import EncoderLayout, Shape, encoder_layout
 
 NUM_STAGES = 4
 #: The counter of torch's batch normalisation drives training only.
 PCB_RULE = ParameterRule("encoder of the calibration block", (), ("*num_batches_tracked",))
 _NORM = ("weight", "bias", "running_mean", "running_var")
-_BLOCK = re.compile(r"layer([1-4])\.(\d+)\.")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Sizes of a ResNet of bottlenecks.
-
-    Attributes:
-        blocks: bottlenecks of the four stages.
-        stem_channels: channels of the stem.
-        widths: channels of the 3x3 convolutions of each stage.
-        out_channels: output channels of each stage.
-        num_outputs: rows of the last layer, `fc`.
-    """
-
-    blocks: tuple[int, ...]
-    stem_channels: int
-    widths: tuple[int, ...]
-    out_channels: tuple[int, ...]
-    num_outputs: int
-
-    def in_channels(self, stage: int) -> int:
-        """Channels that come into a stage (0..3)."""
-        return self.out_channels[stage - 1] if stage else self.stem_channels
-
-    def projected(self, stage: int) -> bool:
-        """Whether the first block of a stage has a convolution on its shortcut."""
-        return stage > 0 or self.stem_channels != self.out_channels[0]
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter, torchvision's names."""
-        found: dict[str, tuple[int, ...]] = {}
-
-        def add(convolution: str, norm: str, *shape: int) -> None:
-            found[f"{convolution}.weight"] = shape
-            found.update({f"{norm}.{part}": shape[:1] for part in _NORM})
-
-        add("conv1", "bn1", self.stem_channels, 3, 7, 7)
-        for stage, count in enumerate(self.blocks):
-            width, out = self.widths[stage], self.out_channels[stage]
-            for block in range(count):
-                name = f"layer{stage + 1}.{block}"
-                before = out if block else self.in_channels(stage)
-                add(f"{name}.conv1", f"{name}.bn1", width, before, 1, 1)
-                add(f"{name}.conv2", f"{name}.bn2", width, width, 3, 3)
-                add(f"{name}.conv3", f"{name}.bn3", out, width, 1, 1)
-                if block == 0 and self.projected(stage):
-                    add(f"{name}.downsample.0", f"{name}.downsample.1", out, before, 1, 1)
-        found["fc.weight"] = (self.num_outputs, self.out_channels[-1])
-        found["fc.bias"] = (self.num_outputs,)
-        return found
-
-    def reach(self) -> int:
-        """Pixels, in every direction, beyond which a cell of the last map sees nothing."""
-        pixels, jump = 3 + 2, 4  # 7x7 at stride 2, then the 3x3 pooling at stride 2
-        for stage, count in enumerate(self.blocks):
-            after = jump if stage == 0 else 2 * jump
-            pixels += jump + (count - 1) * after
-            jump = after
-        return pixels
-
-
-def layout_of(shapes: Mapping[str, Shape], source: object) -> Layout:
+def layout_of(shapes: Mapping[str, Shape], source: object) -> EncoderLayout:
     """Read the sizes off a file's names and shapes, and check that nothing else is in it.
 
     Raises:
         InputError: the names are not those of a torchvision ResNet of bottlenecks, or the shapes
             contradict each other.
     """
-    try:
-        blocks = [0] * NUM_STAGES
-        for stage, block in (map(int, m.groups()) for m in map(_BLOCK.match, shapes) if m):
-            blocks[stage - 1] = max(blocks[stage - 1], block + 1)
-        firsts = [f"layer{stage}.0" for stage in range(1, NUM_STAGES + 1)]
-        layout = Layout(
-            blocks=tuple(blocks),
-            stem_channels=shapes["conv1.weight"][0],
-            widths=tuple(shapes[f"{name}.conv2.weight"][0] for name in firsts),
-            out_channels=tuple(shapes[f"{name}.conv3.weight"][0] for name in firsts),
-            num_outputs=shapes["fc.weight"][0],
-        )
-    except (KeyError, IndexError) as error:
-        raise InputError(
-            f"{source} is no encoder for the calibration block: it lacks {error} of torchvision's "
-            "ResNet-50, -101 or -152; convert resnet101-5d3b4d8f.pth with src/pth2ckpt.py"
-        ) from None
+    advice = "convert resnet101-5d3b4d8f.pth with src/pth2ckpt.py"
+    layout = encoder_layout(shapes, source, advice)
     PCB_RULE.check(shapes, layout.shapes(), source)
     return layout
 
@@ -238,7 +161,7 @@ class ResNet(nn.Cell):
     """
 
     def __init__(
-        self, layout: Layout, *, batch_statistics: bool = False, masked: bool = False
+        self, layout: EncoderLayout, *, batch_statistics: bool = False, masked: bool = False
     ) -> None:
         super().__init__()
         if masked and batch_statistics:
@@ -294,7 +217,7 @@ class ResNet(nn.Cell):
         return found[0], tuple(found[1:])
 
 
-def _stage(layout: Layout, stage: int, batch_statistics: bool) -> nn.CellList:
+def _stage(layout: EncoderLayout, stage: int, batch_statistics: bool) -> nn.CellList:
     out, width = layout.out_channels[stage], layout.widths[stage]
     blocks = []
     for block in range(layout.blocks[stage]):

@@ -38,13 +38,14 @@ from src.data.transforms import clip_boxes, to_xyxy
 from src.defrcn.built_datacategory import Annotation, Record
 from src.defrcn.pcb import axis_weights, pool_boxes
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
-from src.defrcn.pcb_resnet import Layout, ResNet, encoder_parameters
+from src.defrcn.pcb_resnet import ResNet, encoder_parameters
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.random_streams import Stream, generator
 from src.util import idle_thread, run_main, set_up_logging
 from src.weights.checkpoint import write_weights
+from src.weights.weight_shapes import EncoderLayout
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def shares(boxes: np.ndarray) -> np.ndarray:
     return (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
-def new_network(layout: Layout, rng: np.random.Generator) -> ResNet:
+def new_network(layout: EncoderLayout, rng: np.random.Generator) -> ResNet:
     """A network to train, convolutions as by He et al. (2015)."""
     net = ResNet(layout, batch_statistics=True)
     for parameter in net.get_parameters():
@@ -288,7 +289,7 @@ def make_encoder(config: Config, *, steps: int, batch: int, lr: float, width: in
         raise InputError(f"{info.name}: there is no object to look at; check data.train")
     logger.info("%d objects of %d classes", len(crops), len(info.class_names))
     widths = tuple(width * 2**stage for stage in range(4))
-    layout = Layout(
+    layout = EncoderLayout(
         blocks=(1, 1, 1, 1),
         stem_channels=width,
         widths=widths,

@@ -15,18 +15,18 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from src.model_utils.errors import InputError
+from src.weights.weight_shapes import Shape, detector_layout
 
 logger = logging.getLogger(__name__)
 
-_MAX_LISTED = 20
-_MAX_NAME = 200  # characters of a name that are shown
-
-Shape = Sequence[int]
+_MAX_LISTED = 5  # names in a message
+_MAX_LOGGED = 20  # names that a rule allows to be missing or left over
+_MAX_NAME = 120  # characters of a name that are shown
 
 
 @dataclass(frozen=True)
 class ParameterReport:
-    """What `check_parameters` found: sorted names, all of them accounted for.
+    """What a check found: sorted names, all of them accounted for.
 
     Attributes:
         loaded: in the file and in the network, shapes equal.
@@ -54,16 +54,51 @@ class ParameterRule:
     allowed_unused: tuple[str, ...] = ()
 
     def check(
-        self, given: Mapping[str, Shape], wanted: Mapping[str, Shape], source: object
+        self,
+        given: Mapping[str, Shape],
+        wanted: Mapping[str, Shape],
+        source: object,
+        advice: str = "",
     ) -> ParameterReport:
-        """Apply `check_parameters` with this rule's lists."""
-        return check_parameters(
-            given,
-            wanted,
-            allowed_missing=self.allowed_missing,
-            allowed_unused=self.allowed_unused,
-            source=f"{source} ({self.kind})",
-        )
+        """Compare the parameters of a file with those of a network.
+
+        Args:
+            given: name to shape, what the file holds.
+            wanted: name to shape, what the network has.
+            source: the file, for messages.
+            advice: what to do about a file that does not fit; by default what the shapes tell.
+
+        Returns:
+            The accounted-for names; what the allowed lists covered is logged.
+
+        Raises:
+            InputError: a name is missing or unexpected beyond the lists, or a shape differs.
+        """
+        missing = sorted(set(wanted) - set(given))
+        unused = sorted(set(given) - set(wanted))
+        common = sorted(set(given) & set(wanted))
+        problems = {
+            "missing": [n for n in missing if not _matches(n, self.allowed_missing)],
+            "unexpected": [n for n in unused if not _matches(n, self.allowed_unused)],
+            "of another shape": [
+                f"{name} {tuple(given[name])} instead of {tuple(wanted[name])}"
+                for name in common
+                if tuple(given[name]) != tuple(wanted[name])
+            ],
+        }
+        parts = [
+            f"{key}: {len(names)} ({listing(names)})" for key, names in problems.items() if names
+        ]
+        if parts:
+            raise InputError(
+                f"{source} ({self.kind}) does not fit the network, {'; '.join(parts)}; "
+                f"{advice or _advice(given, wanted)}"
+            )
+        for names, what in ((missing, "not in the file"), (unused, "not used")):
+            if names:
+                listed = listing(names, _MAX_LOGGED)
+                logger.info("%s: %d %s, as allowed: %s", source, len(names), what, listed)
+        return ParameterReport(tuple(common), tuple(missing), tuple(unused))
 
 
 #: A checkpoint of the whole network: nothing may be missing or left over.
@@ -102,67 +137,31 @@ def shapes_of(params: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(array.shape) for name, array in params.items()}
 
 
-def check_parameters(
-    given: Mapping[str, Shape],
-    wanted: Mapping[str, Shape],
-    *,
-    allowed_missing: Sequence[str] = (),
-    allowed_unused: Sequence[str] = (),
-    source: object,
-) -> ParameterReport:
-    """Compare the parameters of a file with those of a network.
-
-    Args:
-        given: name to shape, what the file holds.
-        wanted: name to shape, what the network has.
-        allowed_missing: shell-style patterns of `wanted` names that may be absent.
-        allowed_unused: shell-style patterns of `given` names that may be superfluous.
-        source: the file, for messages.
-
-    Returns:
-        The accounted-for names; what the allowed lists covered is logged.
-
-    Raises:
-        InputError: a name is missing or unexpected beyond the lists, or a shape differs.
-    """
-    missing = sorted(set(wanted) - set(given))
-    unused = sorted(set(given) - set(wanted))
-    common = sorted(set(given) & set(wanted))
-    shapes = [
-        f"{name} {tuple(given[name])} instead of {tuple(wanted[name])}"
-        for name in common
-        if tuple(given[name]) != tuple(wanted[name])
-    ]
-    problems = {
-        "missing": [name for name in missing if not _matches(name, allowed_missing)],
-        "unexpected": [name for name in unused if not _matches(name, allowed_unused)],
-        "of another shape": shapes,
-    }
-    if any(problems.values()):
-        for title, names in problems.items():
-            if len(names) > _MAX_LISTED:
-                logger.error("%s: %s: %s", source, title, ", ".join(names))
-        parts = [f"{title}: {_listing(names)}" for title, names in problems.items() if names]
-        raise InputError(
-            f"{source} does not fit the network, {'; '.join(parts)} (check model.num_classes and "
-            "model.backbone, or convert the file with src/pkl2ckpt.py or src/pth2ckpt.py)"
-        )
-    if missing:
-        logger.info("%s: %d not in the file, as allowed: %s", source, len(missing), missing)
-    if unused:
-        logger.info("%s: %d not used, as allowed: %s", source, len(unused), unused)
-    return ParameterReport(tuple(common), tuple(missing), tuple(unused))
-
-
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _listing(names: Sequence[str]) -> str:
-    shown = [n if len(n) <= _MAX_NAME else f"{n[:_MAX_NAME]}..." for n in names[:_MAX_LISTED]]
-    text = ", ".join(shown)
-    more = len(names) - _MAX_LISTED
-    return f"{len(names)} ({text}{f', and {more} more' if more > 0 else ''})"
+def _advice(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> str:
+    """What to do about a file that does not fit the network of a configuration."""
+    if not any(name in wanted for name in given):
+        return "it is of another kind; src/pth2ckpt.py and src/pkl2ckpt.py convert official files"
+    try:
+        other = detector_layout(given, "").differences(detector_layout(wanted, ""))
+    except InputError:
+        other = []
+    if other:
+        return (
+            f"it was made with {', '.join(other)}: set this in the configuration, or take another"
+        )
+    return "compare model.backbone, model.anchors and model.num_classes with what it was made for"
+
+
+def listing(names: Sequence[str], most: int = _MAX_LISTED) -> str:
+    """The first few of some names, as one line that is not too long."""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:most]]
+    shown = [name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..." for name in shown]
+    more = len(names) - most
+    return ", ".join(shown) + (f", and {more} more" if more > 0 else "")
 
 
 # Names that only the older MindSpore port writes. Optimizer copies carry a prefix such as

@@ -1,141 +1,269 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Names and shapes that official weight files must have, to account for every parameter.
+"""Names and shapes of every network that the configuration can build, to account for a file.
 
-Sizes are those of the published files (ResNet-50, -101 or -152, 64 channels after the stem).
-A detector's class count and anchor count are taken from the file itself.
+A layout is the few numbers that decide them: depth, widths, anchors, classes. It is read off the
+names and shapes of a file; `shapes` then says what else the file has to hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from src.model_utils.errors import InputError
 
+Shape = Sequence[int]
 Shapes = dict[str, tuple[int, ...]]
 
-#: Blocks of the third stage (res4, layer3) tell the depth; the other stages are in the order
-#: first, second, fourth.
-_BLOCKS = {6: (3, 4, 3), 23: (3, 4, 3), 36: (3, 8, 3)}
-_STEM_CHANNELS = 64
-_STAGE_CHANNELS = (256, 512, 1024, 2048)
-_NUM_IMAGENET_CLASSES = 1000
+#: Bottlenecks of res2, res3, res4 and res5 by depth; those of res4 tell the depth.
+STAGE_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _NORM = ("weight", "bias", "running_mean", "running_var")
+_ENCODER_BLOCK = re.compile(r"layer([1-4])\.(\d+)\.")
+_WIDTH = re.compile(r"(?:backbone|roi_heads)\.res([2-5])\.\d+\.conv3\.(?:weight|norm\.\w+)")
+_HEAD = "proposal_generator.rpn_head"
+_PREDICTOR = "roi_heads.box_predictor"
+_HEADS = ("proposal_generator.", f"{_PREDICTOR}.", "affine_rpn.", "affine_rcnn.")
 
 
-def _blocks(names: Iterable[str], third_stage: str, source: object) -> tuple[int, int, int, int]:
-    """Return the number of blocks of the four stages, told by the third one's."""
-    indices = {
-        name[len(third_stage) + 1 :].partition(".")[0]
-        for name in names
-        if name.startswith(f"{third_stage}.")
-    }
-    third = len(indices)
-    if third not in _BLOCKS or indices != {str(index) for index in range(third)}:
-        raise InputError(
-            f"{source} has {third} blocks in {third_stage}, but a ResNet-50 has 6, a ResNet-101 "
-            "23 and a ResNet-152 36; use one of these files"
+# What a ResNet calls its stem, its stages, a block's shortcut (convolution, norm) and other norms.
+_Names = tuple[tuple[str, str], tuple[str, ...], tuple[str, str], str]
+_TORCHVISION: _Names = (
+    ("conv1", "bn1"),
+    ("layer1", "layer2", "layer3", "layer4"),
+    ("downsample.0", "downsample.1"),
+    "bn{}",
+)
+_OFFICIAL: _Names = (
+    ("backbone.stem.conv1", "backbone.stem.conv1.norm"),
+    ("backbone.res2", "backbone.res3", "backbone.res4", "roi_heads.res5"),
+    ("shortcut", "shortcut.norm"),
+    "conv{}.norm",
+)
+
+
+@dataclass(frozen=True)
+class EncoderLayout:
+    """Sizes of a ResNet of bottlenecks as torchvision has it, for the calibration block.
+
+    Attributes:
+        blocks: bottlenecks of the four stages.
+        stem_channels: channels of the stem.
+        widths: channels of the 3x3 convolutions of each stage.
+        out_channels: output channels of each stage.
+        num_outputs: rows of the last layer, `fc`.
+    """
+
+    blocks: tuple[int, ...]
+    stem_channels: int
+    widths: tuple[int, ...]
+    out_channels: tuple[int, ...]
+    num_outputs: int
+
+    def in_channels(self, stage: int) -> int:
+        """Channels that come into a stage (0..3)."""
+        return self.out_channels[stage - 1] if stage else self.stem_channels
+
+    def projected(self, stage: int) -> bool:
+        """Whether the first block of a stage has a convolution on its shortcut."""
+        return stage > 0 or self.stem_channels != self.out_channels[0]
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every parameter, torchvision's names."""
+        found = _resnet_shapes(self, _TORCHVISION)
+        found["fc.weight"] = (self.num_outputs, self.out_channels[-1])
+        found["fc.bias"] = (self.num_outputs,)
+        return found
+
+    def reach(self) -> int:
+        """Pixels, in every direction, beyond which a cell of the last map sees nothing."""
+        pixels, jump = 3 + 2, 4  # 7x7 at stride 2, then the 3x3 pooling at stride 2
+        for stage, count in enumerate(self.blocks):
+            after = jump if stage == 0 else 2 * jump
+            pixels += jump + (count - 1) * after
+            jump = after
+        return pixels
+
+    def __str__(self) -> str:
+        blocks = ", ".join(map(str, self.blocks))
+        return (
+            f"ResNet of {blocks} blocks, {self.stem_channels} channels after the stem, "
+            f"{self.out_channels[0]} after the first stage, {self.num_outputs} outputs"
         )
-    first, second, fourth = _BLOCKS[third]
-    return first, second, third, fourth
 
 
-def _convolution(shapes: Shapes, name: str, norm: str, size: tuple[int, int, int]) -> None:
-    """Add a square convolution (out, in, side) without bias and its norm."""
-    out_channels, in_channels, side = size
-    shapes[f"{name}.weight"] = (out_channels, in_channels, side, side)
-    shapes.update({f"{norm}.{part}": (out_channels,) for part in _NORM})
+def _resnet_shapes(layout: EncoderLayout, names: _Names) -> Shapes:
+    """Name and shape of every convolution and norm."""
+    stem, stages, shortcut, norm = names
+    found: Shapes = {}
+
+    def add(convolution: str, its_norm: str, *shape: int) -> None:
+        found[f"{convolution}.weight"] = shape
+        found.update({f"{its_norm}.{part}": shape[:1] for part in _NORM})
+
+    add(*stem, layout.stem_channels, 3, 7, 7)
+    for stage, count in enumerate(layout.blocks):
+        width, out = layout.widths[stage], layout.out_channels[stage]
+        for block in range(count):
+            name = f"{stages[stage]}.{block}"
+            before = out if block else layout.in_channels(stage)
+            sizes = ((width, before, 1, 1), (width, width, 3, 3), (out, width, 1, 1))
+            for number, size in enumerate(sizes, start=1):
+                add(f"{name}.conv{number}", f"{name}.{norm.format(number)}", *size)
+            if block == 0 and layout.projected(stage):
+                add(f"{name}.{shortcut[0]}", f"{name}.{shortcut[1]}", out, before, 1, 1)
+    return found
 
 
-def _stage(
-    shapes: Shapes, prefix: str, index: int, num_blocks: int, names: tuple[str, str, str]
-) -> None:
-    """Add a stage of bottleneck blocks.
+def encoder_layout(
+    shapes: Mapping[str, Shape], source: object, advice: str = "take a whole file of one"
+) -> EncoderLayout:
+    """Read the sizes of torchvision's ResNet off the names and shapes of a file.
 
     Args:
-        shapes: filled in place.
-        prefix: name of the stage.
-        index: 0 to 3.
-        num_blocks: how many.
-        names: name of the shortcut convolution, of its norm, and the pattern of the others' norms
-            (`{}` is the number of the convolution).
+        shapes: by name.
+        source: the file, for messages.
+        advice: the end of the message.
+
+    Raises:
+        InputError: an array that tells one of them is missing.
     """
-    channels = _STAGE_CHANNELS[index]
-    middle = channels // 4
-    for block in range(num_blocks):
-        before = channels if block else (_STEM_CHANNELS if index == 0 else channels // 2)
-        sizes = ((middle, before, 1), (middle, middle, 3), (channels, middle, 1))
-        if block == 0:
-            size = (channels, before, 1)
-            _convolution(
-                shapes, f"{prefix}.{block}.{names[0]}", f"{prefix}.{block}.{names[1]}", size
+
+    def rows(name: str) -> int:
+        if not shapes.get(name):
+            raise InputError(
+                f"{source} is no encoder for the calibration block: it lacks '{name}' of "
+                f"torchvision's ResNet-50, -101 or -152 or a narrower one; {advice}"
             )
-        for number, size in enumerate(sizes, start=1):
-            name = f"{prefix}.{block}.conv{number}"
-            _convolution(shapes, name, f"{prefix}.{block}.{names[2].format(number)}", size)
+        return shapes[name][0]
+
+    blocks = {match.groups() for match in map(_ENCODER_BLOCK.match, shapes) if match}
+    counts = Counter(stage for stage, _ in blocks)
+    return EncoderLayout(
+        blocks=tuple(counts[stage] for stage in "1234"),
+        stem_channels=rows("conv1.weight"),
+        widths=tuple(rows(f"{stage}.0.conv2.weight") for stage in _TORCHVISION[1]),
+        out_channels=tuple(rows(f"{stage}.0.conv3.weight") for stage in _TORCHVISION[1]),
+        num_outputs=rows("fc.weight"),
+    )
 
 
-def backbone_shapes(names: Iterable[str], source: object) -> Shapes:
-    """Shapes of `backbone.*` and `roi_heads.res5.*`, the depth taken from the names.
+def _key(key: str) -> Any:  # noqa: ANN401
+    return field(metadata={"key": key})
+
+
+@dataclass(frozen=True)
+class DetectorLayout:
+    """The numbers that decide the parameters of a detector, under the keys that set them.
+
+    Attributes:
+        depth: of the ResNet, see `STAGE_BLOCKS`.
+        stem_channels: channels after the stem.
+        res2_channels: channels after res2; each later stage doubles them.
+        num_anchors: a cell of the map; 0 for a backbone with res5 and nothing else.
+        num_classes: foreground classes; 0 without class and box layers.
+        affine_rpn: whether there is a decoupling layer before the RPN.
+        affine_rcnn: likewise before the second stage.
+    """
+
+    depth: int = _key("model.backbone.depth")
+    stem_channels: int = _key("model.backbone.stem_out_channels")
+    res2_channels: int = _key("model.backbone.res2_out_channels")
+    num_anchors: int = _key("sizes times aspect_ratios of model.anchors")
+    num_classes: int = _key("model.num_classes")
+    affine_rpn: bool = _key("model.rpn.enable_decouple")
+    affine_rcnn: bool = _key("model.roi_heads.enable_decouple")
+
+    def shapes(self) -> Shapes:
+        """Name and shape of every parameter, official names."""
+        channels = tuple(self.res2_channels << stage for stage in range(4))
+        widths = tuple(out // 4 for out in channels)
+        blocks = STAGE_BLOCKS[self.depth]
+        resnet = EncoderLayout(blocks, self.stem_channels, widths, channels, num_outputs=0)
+        found = _resnet_shapes(resnet, _OFFICIAL)
+        res4, res5 = channels[2:]
+
+        def add(name: str, *shape: int) -> None:
+            found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
+
+        if self.num_anchors:
+            add(f"{_HEAD}.conv", res4, res4, 3, 3)
+            add(f"{_HEAD}.objectness_logits", self.num_anchors, res4, 1, 1)
+            add(f"{_HEAD}.anchor_deltas", 4 * self.num_anchors, res4, 1, 1)
+        for name, there in (("affine_rpn", self.affine_rpn), ("affine_rcnn", self.affine_rcnn)):
+            if there:
+                found.update({f"{name}.{part}": (1, res4, 1, 1) for part in ("weight", "bias")})
+        if self.num_classes:
+            add(f"{_PREDICTOR}.cls_score", self.num_classes + 1, res5)
+            add(f"{_PREDICTOR}.bbox_pred", 4 * self.num_classes, res5)
+        return found
+
+    def differences(self, other: DetectorLayout) -> list[str]:
+        """What is other than in `other`, by key; parts that one of them lacks do not count."""
+        given = [
+            entry for entry in fields(self) if self._has(entry.name) and other._has(entry.name)
+        ]
+        pairs = [(f.metadata["key"], getattr(self, f.name), getattr(other, f.name)) for f in given]
+        return [
+            f"{k} {mine} instead of {theirs}".lower() for k, mine, theirs in pairs if mine != theirs
+        ]
+
+    def _has(self, name: str) -> bool:
+        return bool(self.num_anchors) if name.startswith("affine") else bool(getattr(self, name))
+
+    def __str__(self) -> str:
+        text = f"ResNet-{self.depth}, {self.stem_channels} channels after the stem, "
+        text += f"{self.res2_channels} after res2"
+        if not self.num_anchors:
+            return f"backbone and res5: {text}"
+        layers = [name for name in ("affine_rpn", "affine_rcnn") if getattr(self, name)]
+        classes = f"{self.num_classes} classes" if self.num_classes else "no class layers"
+        return f"{text}, {self.num_anchors} anchors, {classes}, {' and '.join(layers) or 'coupled'}"
+
+
+def detector_layout(shapes: Mapping[str, Shape], source: object) -> DetectorLayout:
+    """Read the numbers of a detector, or of a backbone, off the names and shapes of a file.
+
+    A width is what most of its arrays say, so that `shapes` tells the few that differ.
 
     Raises:
-        InputError: the names tell no depth.
+        InputError: nothing tells one of the numbers.
     """
-    blocks = _blocks(names, "backbone.res4", source)
-    shapes: Shapes = {}
-    _convolution(shapes, "backbone.stem.conv1", "backbone.stem.conv1.norm", (_STEM_CHANNELS, 3, 7))
-    style = ("shortcut", "shortcut.norm", "conv{}.norm")
-    for index in range(3):
-        _stage(shapes, f"backbone.res{index + 2}", index, blocks[index], style)
-    _stage(shapes, "roi_heads.res5", 3, blocks[3], style)
-    return shapes
+    blocks = len({name.split(".")[2] for name in shapes if name.startswith("backbone.res4.")})
+    depth = {known[2]: depth for depth, known in STAGE_BLOCKS.items()}.get(blocks)
+    if depth is None:
+        known = ", ".join(f"{known[2]} (ResNet-{deep})" for deep, known in STAGE_BLOCKS.items())
+        raise InputError(
+            f"{source} has {blocks} blocks in backbone.res4, but a network has {known}; take the "
+            "whole file of one of these"
+        )
+
+    def rows(name: str) -> int:
+        shape = shapes.get(name, ())
+        if len(shape) != 1 or not shape[0]:
+            raise InputError(f"{source} has no usable '{name}'; it is no whole DeFRCN detector")
+        return shape[0]
+
+    def has(*prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in shapes)
+
+    sized = {name: shape[0] for name, shape in shapes.items() if shape}
+    stages = ((_WIDTH.fullmatch(name), size) for name, size in sized.items())
+    return DetectorLayout(
+        depth=depth,
+        stem_channels=_most((n for k, n in sized.items() if "backbone.stem." in k), source),
+        res2_channels=_most((n >> int(m[1]) - 2 for m, n in stages if m), source),
+        num_anchors=rows(f"{_HEAD}.objectness_logits.bias") if has(*_HEADS) else 0,
+        num_classes=rows(f"{_PREDICTOR}.cls_score.bias") - 1 if has(f"{_PREDICTOR}.") else 0,
+        affine_rpn=has("affine_rpn."),
+        affine_rcnn=has("affine_rcnn."),
+    )
 
 
-def detector_shapes(params: Mapping[str, np.ndarray], source: object) -> Shapes:
-    """Shapes of a whole official detector; numbers of classes and anchors from the arrays.
-
-    Raises:
-        InputError: the arrays tell no depth, number of anchors or number of classes.
-    """
-    shapes = backbone_shapes(params, source)
-    anchors = _rows(params, "proposal_generator.rpn_head.objectness_logits.bias", source)
-    features, pooled = _STAGE_CHANNELS[2:]
-    head = "proposal_generator.rpn_head"
-    shapes[f"{head}.conv.weight"] = (features, features, 3, 3)
-    shapes[f"{head}.conv.bias"] = (features,)
-    for name, rows in (("objectness_logits", anchors), ("anchor_deltas", 4 * anchors)):
-        shapes[f"{head}.{name}.weight"] = (rows, features, 1, 1)
-        shapes[f"{head}.{name}.bias"] = (rows,)
-    for name in ("affine_rpn", "affine_rcnn"):
-        shapes.update({f"{name}.{part}": (1, features, 1, 1) for part in ("weight", "bias")})
-    predictor = "roi_heads.box_predictor"
-    if any(name.startswith(f"{predictor}.") for name in params):
-        scores = _rows(params, f"{predictor}.cls_score.bias", source)
-        for name, rows in (("cls_score", scores), ("bbox_pred", 4 * (scores - 1))):
-            shapes[f"{predictor}.{name}.weight"] = (rows, pooled)
-            shapes[f"{predictor}.{name}.bias"] = (rows,)
-    return shapes
-
-
-def _rows(params: Mapping[str, np.ndarray], name: str, source: object) -> int:
-    if name not in params or params[name].ndim != 1:
-        raise InputError(f"{source} has no usable '{name}'; it is no whole DeFRCN detector")
-    return int(params[name].shape[0])
-
-
-def torchvision_shapes(names: Iterable[str], source: object) -> Shapes:
-    """Shapes of torchvision's ResNet without `num_batches_tracked`.
-
-    Raises:
-        InputError: the names tell no depth.
-    """
-    blocks = _blocks(names, "layer3", source)
-    shapes: Shapes = {}
-    _convolution(shapes, "conv1", "bn1", (_STEM_CHANNELS, 3, 7))
-    for index in range(4):
-        style = ("downsample.0", "downsample.1", "bn{}")
-        _stage(shapes, f"layer{index + 1}", index, blocks[index], style)
-    shapes["fc.weight"] = (_NUM_IMAGENET_CLASSES, _STAGE_CHANNELS[3])
-    shapes["fc.bias"] = (_NUM_IMAGENET_CLASSES,)
-    return shapes
+def _most(sizes: Iterable[int], source: object) -> int:
+    counted = Counter(sizes)
+    if not counted:
+        raise InputError(f"{source} has no usable stem, or no blocks; it is no whole backbone")
+    return counted.most_common(1)[0][0]

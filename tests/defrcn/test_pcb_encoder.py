@@ -8,12 +8,13 @@ from mindspore import Tensor
 from mindspore.common.api import ms_compile_cache
 
 from src.defrcn.pcb_encoder import ResNetEncoder, normalised, tiles
-from src.defrcn.pcb_resnet import Layout, ResNet, encoder_parameters, layout_of
+from src.defrcn.pcb_resnet import ResNet, encoder_parameters, layout_of
 from src.model_utils.errors import InputError
 from src.weights.parameter_rules import shapes_of
+from src.weights.weight_shapes import EncoderLayout
 from tests.golden import golden
 
-SMALL = Layout((1, 1, 2, 1), 8, (8, 8, 16, 16), (32, 32, 64, 64), 10)
+SMALL = EncoderLayout((1, 1, 2, 1), 8, (8, 8, 16, 16), (32, 32, 64, 64), 10)
 
 
 def parameters(layout=SMALL, seed=0):
@@ -109,7 +110,7 @@ def test_pieces_and_padding_change_nothing(monkeypatch):
         found = encoder(**changes).feature_map(picture)
         np.testing.assert_allclose(found, whole, rtol=0, atol=2e-6 * scale, err_msg=str(changes))
     # It must be able to fail: with less margin the seams show.
-    monkeypatch.setattr(Layout, "reach", lambda self: 16)
+    monkeypatch.setattr(EncoderLayout, "reach", lambda self: 16)
     found = encoder(max_pixels=1).feature_map(picture)
     assert np.abs(found - whole).max() > 1e-3 * scale
 
@@ -162,7 +163,7 @@ def test_layouts_of_torchvision():
     # 7x7, pooling, then 16 + ... : half of 971 for the 101 layers with the stride in the 3x3.
     assert layout.reach() == 485
     for blocks in ((3, 4, 6, 3), (3, 8, 36, 3)):
-        other = Layout(blocks, 64, layout.widths, layout.out_channels, 1000)
+        other = EncoderLayout(blocks, 64, layout.widths, layout.out_channels, 1000)
         assert layout_of(other.shapes(), "x") == other
     assert layout_of(shapes_of(parameters()), "x") == SMALL
 

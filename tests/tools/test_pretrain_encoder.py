@@ -10,13 +10,14 @@ import pytest
 from src.defrcn.built_datacategory import XYWH, Annotation, Record
 from src.defrcn.pcb import box_vectors, cosines
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
-from src.defrcn.pcb_resnet import Layout, layout_of
+from src.defrcn.pcb_resnet import layout_of
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.tools import pretrain_encoder
 from src.tools.pretrain_encoder import GREY, ORDERS, SIDE, Crop, crop_objects, shares, view
 from src.weights.checkpoint import load_weights
 from src.weights.parameter_rules import shapes_of
+from src.weights.weight_shapes import EncoderLayout
 
 CONFIG = project_folder() / "configs" / "demo" / "shapes_base.yaml"
 COLOURS = {"red": (30, 30, 220), "blue": (220, 30, 30), "green": (30, 220, 30)}
@@ -143,7 +144,7 @@ def test_an_encoder_comes_out_that_knows_the_unseen_class(tmp_path, monkeypatch)
     assert pretrain_encoder.main([*flags(tmp_path), *sizes]) == 0
     assert sorted(set(shown)) == [0, 1] and len(shown) == 8
     params = load_weights(tmp_path / "encoder.ckpt")
-    assert layout_of(shapes_of(params), "x") == Layout(
+    assert layout_of(shapes_of(params), "x") == EncoderLayout(
         (1, 1, 1, 1), 4, (4, 8, 16, 32), (16, 32, 64, 128), 128
     )
     assert all(np.isfinite(array).all() for array in params.values())
