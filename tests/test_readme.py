@@ -14,7 +14,12 @@ from src.model_utils.paths import project_folder
 
 ROOT = project_folder()
 READMES = ("README.md", "README_CN.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "docs/architecture.md", "docs/own_data.md")
+DOCUMENTS = tuple(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "configs/*.md", "datasets/README.md", "*/README.md")
+    for path in sorted(ROOT.glob(pattern))
+)
+TRANSLATED = [name for name in DOCUMENTS if name.replace(".md", "_CN.md") in DOCUMENTS]
 
 
 def text(name):
@@ -62,8 +67,10 @@ def test_flags_in_commands_are_known(name):
                 assert key == "config_path" or value_of(key) is not None
 
 
-def test_both_languages_show_the_same_commands():
-    shown = [re.findall(r"```bash\n(.*?)```", text(name), re.DOTALL) for name in READMES]
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_both_languages_show_the_same_commands(name):
+    both = (name, name.replace(".md", "_CN.md"))
+    shown = [re.findall(r"```bash\n(.*?)```", text(one), re.DOTALL) for one in both]
     without_comments = [[re.sub(r"\s*#.*", "", block) for block in blocks] for blocks in shown]
     assert without_comments[0] == without_comments[1]
 
@@ -99,6 +106,42 @@ def test_every_source_file_names_its_authors_and_licence():
         if (ROOT / name).is_file():
             head = "".join(text(name).splitlines(keepends=True)[:2])
             assert "DeFRCN on MindSpore authors" in head and "Apache License 2.0" in head, name
+
+
+def anchors(name):
+    """Names of a page's headings, as GitHub and Gitee make them."""
+    without_code = re.sub(r"```.*?```", "", text(name), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", without_code, re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return [word.replace(" ", "-") for word in words]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_headings_lead_to_one(name):
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text(name)):
+        target = (ROOT / name).parent / file if file else ROOT / name
+        assert anchor in anchors(target.resolve().relative_to(ROOT)), f"{file}#{anchor}"
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_contents_name_every_section(name):
+    sections = re.findall(r"^## (.*)$", re.sub(r"```.*?```", "", text(name), flags=re.DOTALL), re.M)
+    listed = re.findall(r"^\* \[([^]]*)\]\(#", text(name), re.MULTILINE)
+    assert listed == sections[1:]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_tree_shows_every_program_and_every_room(name):
+    (tree,) = re.findall(r"```text\n(train\.py .*?)```", text(name), re.DOTALL)
+    shown = set()
+    for line in tree.splitlines():
+        inside = "src/" if line.startswith("  ") else ""
+        shown |= {inside + word.rstrip("/") for word in line[:38].split()}
+    rooms = {path.parent for path in (ROOT / "src").glob("*/__init__.py")}
+    programs = {*ROOT.glob("*.py"), *(ROOT / "src").glob("[!_]*.py")}
+    wanted = {path.relative_to(ROOT).as_posix() for path in rooms | programs}
+    assert wanted <= shown
+    assert [word for word in sorted(shown) if not (ROOT / word).exists()] == []
 
 
 @pytest.mark.parametrize("name", READMES)
