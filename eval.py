@@ -51,10 +51,10 @@ def evaluate(config: Config, group: Group, folder: Path) -> None:
     class_names = sets[0].info.class_names
     net = assembly.make_detector(config, class_names)
     loaded = assembly_eval.load_for_evaluation(net, path, class_names)
-    eval_step = assembly_eval.make_eval_step(config, net)
+    outputs_of = assembly_eval.make_inference(config, net)
     with contextlib.closing(assembly_watch.open_watch(config, folder, rank=group.rank)) as watch:
         text, figures = assembly_eval.evaluate_sets(
-            config, eval_step, sets, folder, checkpoint=loaded, group=group
+            config, outputs_of, sets, folder, checkpoint=loaded, group=group
         )
         step = assembly_watch.step_of(loaded)
         assembly_watch.show_evaluation(config, watch, step, figures, folder)

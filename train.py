@@ -75,12 +75,12 @@ def train(config: Config, group: Group, stop: StopRequests) -> None:
     test_sets = (
         assembly_eval.open_test_sets(config, loader.class_names, group=group) if evaluates else []
     )
-    eval_step = assembly_eval.make_eval_step(config, net)
+    outputs_of = assembly_eval.make_inference(config, net)
 
     def evaluate(step: int) -> None:
         place = folder / f"eval_{step}"
         text, figures = assembly_eval.evaluate_sets(
-            config, eval_step, test_sets, place, group=group
+            config, outputs_of, test_sets, place, group=group
         )
         if group.leads:
             logger.info("after step %d:\n%s", step, text)

@@ -26,7 +26,7 @@ from src.assembly.training import make_detector, make_trainer
 from src.data.batching import Batch
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord
 from src.defrcn.data_types import XYWH, Annotation, Record
-from src.engine.inference import detect
+from src.engine.inference import Network, detect, rows_of
 from src.engine.parallel import ALONE
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import Runtime
@@ -111,24 +111,16 @@ def measure(options: argparse.Namespace, root: Path) -> dict[str, list[float]]:
     loader.close()
     gc.collect()
     test = EvalLoader(root / "test", min_size=80, max_size=128)
-
-    class Sampled:
-        def __len__(self) -> int:
-            return len(test)
-
-        def __iter__(self) -> Iterator[Batch]:
-            every = max(options.pictures // 200, 1)
-            return sampled(iter(test), found["evaluation"], every)
-
-    rows = detect(
-        build_eval_step(net, exact=True),
-        Sampled(),  # type: ignore[arg-type]
-        (1, 2, 3),
+    every = max(options.pictures // 200, 1)
+    detections = detect(
+        Network(build_eval_step(net, exact=True), idle_wait=True),
+        sampled(iter(test), found["evaluation"], every),
+        len(test),
         score_threshold=0.0,
         nms_threshold=0.5,
         max_detections=20,
-        idle_wait=True,
     )
+    rows = rows_of(detections, (1, 2, 3))
     sys.stdout.write(f"{len(rows)} detections\n")
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from src.assembly.data import encoder_path, read_sets
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
-from src.engine.inference import Batches, Outputs, detect
+from src.engine.inference import Detections, Image, Network, OutputsOf, detect, rows_of
 from src.engine.parallel import ALONE, Group
 from src.evaluation.detection_rows import ImageId, Row
 from src.evaluation.report.page import write_report
 from src.evaluation.visualize import render_detections
+from src.export.results import StoredResults
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
@@ -43,7 +44,7 @@ class TestSet:
 
     info: DatasetInfo
     records: list[Record]
-    loader: Batches
+    loader: EvalLoader | StoredResults
 
 
 def open_test_sets(
@@ -159,10 +160,9 @@ def load_for_evaluation(
 
 def evaluate_sets(
     config: Config,
-    eval_step: Callable | Outputs,
+    outputs_of: OutputsOf,
     sets: list[TestSet],
     folder: Path,
-    note: str = "",
     checkpoint: Path | None = None,
     group: Group = ALONE,
 ) -> tuple[str, dict]:
@@ -172,11 +172,10 @@ def evaluate_sets(
 
     Args:
         config: the configuration.
-        eval_step: compiled inference, or stored outputs.
+        outputs_of: see `make_inference`; or stored outputs.
         sets: the test sets.
         folder: where `metrics.json` goes, and all else if there is one test set only; each of
             several has a folder of its name.
-        note: stands before each report.
         checkpoint: the detector's file, whose support set the calibration block must have; None
             for the network of a training that still runs.
         group: as for `open_test_sets`.
@@ -189,16 +188,8 @@ def evaluate_sets(
         place = folder / one.info.name if len(sets) > 1 else folder
         # Before the detections: a missing file is then named at once, not after an hour.
         calibrate = make_calibrator(config, one.info, checkpoint)
-        rows = detect(
-            eval_step,
-            one.loader,
-            one.info.category_ids,
-            score_threshold=config.test.score_threshold,
-            nms_threshold=config.test.nms_threshold,
-            max_detections=config.test.detections_per_image,
-            idle_wait=config.device_target == "CPU",
-            calibrate=calibrate,
-        )
+        found = detections(config, outputs_of, one.loader, len(one.loader))
+        rows = rows_of(found, one.info.category_ids, calibrate)
         rows = gather_rows(group, rows, [record.image_id for record in one.records])
         if not group.leads:
             continue
@@ -211,7 +202,7 @@ def evaluate_sets(
             pcb=calibrate is not None,
             source=checkpoint.name if checkpoint else folder.name,
         )
-        texts += [note + detecteval.report(evaluation), *written]
+        texts += [detecteval.report(evaluation), *written]
         figures[one.info.name] = evaluation.to_json()
     if not group.leads:
         return "", {}
@@ -286,6 +277,35 @@ def _judge(
     return evaluation, written
 
 
-def make_eval_step(config: Config, net: DeFRCN) -> Callable:
+def make_inference(config: Config, net: DeFRCN) -> OutputsOf:
     """Compile inference as the configuration's input shapes want it."""
-    return build_eval_step(net, exact=config.input.input_shapes == "exact")
+    step = build_eval_step(net, exact=config.input.input_shapes == "exact")
+    return Network(step, idle_wait=config.device_target == "CPU")
+
+
+def detections(
+    config: Config,
+    outputs_of: OutputsOf,
+    images: Iterable[Image],
+    total: int,
+    *,
+    above: float | None = None,
+) -> Iterator[Detections[Image]]:
+    """`inference.detect` with the thresholds of the configuration.
+
+    Args:
+        config: the configuration.
+        outputs_of: see `make_inference`; or stored outputs.
+        images: batches of one image.
+        total: how many there are.
+        above: a score threshold instead of the configuration's.
+    """
+    test = config.test
+    return detect(
+        outputs_of,
+        images,
+        total,
+        score_threshold=test.score_threshold if above is None else above,
+        nms_threshold=test.nms_threshold,
+        max_detections=test.detections_per_image,
+    )

@@ -1,13 +1,14 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""From a test set to detections: the network on every image, then thresholds and NMS."""
+"""From images to detections, one image after the other: network, thresholds, NMS, image frame."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from mindspore import Tensor
@@ -20,33 +21,45 @@ from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
 
-#: (file name, boxes (D, 4) in the image frame, scores (D,), class indices (D,)) -> scores (D,)
+Image = TypeVar("Image", bound=Batch)
+
 Calibrate = Callable[[str, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""File name, boxes, scores and classes of an image's detections -> other scores (D,)."""
+
+OutputsOf = Callable[[Batch], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""A batch of one image -> boxes (P, K, 4), scores (P, K + 1) and valid (P,) of its proposals."""
 
 
-class Batches(Protocol):
-    """What can be counted and gone through: `dataset.EvalLoader`."""
+@dataclass(frozen=True)
+class Detections(Generic[Image]):
+    """What was found in one image.
 
-    def __len__(self) -> int: ...
+    Attributes:
+        image: the batch of one that was looked at.
+        boxes: (D, 4) float32 (x1, y1, x2, y2), image frame, pixels.
+        scores: (D,) float32, falling.
+        classes: (D,) int64 class indices.
+    """
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    image: Image
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
 
 
-class Outputs(Protocol):
-    """Where outputs come from that are not computed here: `export_results.StoredResults`."""
+class Network:
+    """A compiled network as a source of outputs, see `OutputsOf`.
 
-    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes (P, K, 4), scores (P, K + 1) and valid (P,) bool of one image."""
+    Args:
+        eval_step: see `network_define.build_eval_step`.
+        idle_wait: see `util.idle_thread`, for the CPU.
+    """
 
-
-class _Network:
-    """A compiled network as a source of outputs."""
-
-    def __init__(self, eval_step: Callable, idle_wait: bool) -> None:
+    def __init__(self, eval_step: Callable, idle_wait: bool = False) -> None:
         self.eval_step, self.idle_wait, self.compiled = eval_step, idle_wait, False
 
-    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `Outputs`."""
+    def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The network's outputs for a batch of one image."""
         # The first image compiles, which is this thread's own work.
         with idle_thread(self.idle_wait and self.compiled):
             outputs = self.eval_step(
@@ -60,63 +73,74 @@ class _Network:
 
 
 def detect(
-    eval_step: Callable | Outputs,
-    loader: Batches,
-    category_ids: Sequence[int],
+    outputs_of: OutputsOf,
+    images: Iterable[Image],
+    total: int,
     *,
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
-    idle_wait: bool = False,
-    calibrate: Calibrate | None = None,
-) -> list[Row]:
-    """Run the detector over a test set.
+) -> Iterator[Detections[Image]]:
+    """Detect on images one by one, each when it is asked for; the log tells how fast.
 
     Args:
-        eval_step: compiled, see `network_define.build_eval_step`; or stored outputs.
-        loader: the images, one a batch.
-        category_ids: the data set's id of each class index.
+        outputs_of: a `Network`, or stored outputs.
+        images: batches of one image.
+        total: how many there are, for the log.
         score_threshold: see `rcnn.final_detections`.
         nms_threshold: likewise.
         max_detections: likewise.
-        idle_wait: see `util.idle_thread`, for the CPU.
-        calibrate: changes the scores of the detections of a file, see `pcb.Calibrator`.
-
-    Returns:
-        COCO result rows, boxes in the image frame; in the order of the detector's own scores.
     """
-    rows: list[Row] = []
-    first, count = 0.0, 0
+    first, count, num_detections = 0.0, 0, 0
     started = time.monotonic()
-    progress = tqdm(loader, total=len(loader), unit="image", disable=not sys.stderr.isatty())
-    source = _Network(eval_step, idle_wait) if callable(eval_step) else eval_step
-    for batch in progress:
-        boxes, scores, valid = source.outputs_of(batch)
+    for image in tqdm(images, total=total, unit="image", disable=not sys.stderr.isatty()):
         boxes, scores, classes = final_detections(
-            boxes,
-            scores,
-            valid,
+            *outputs_of(image),
             score_threshold=score_threshold,
             nms_threshold=nms_threshold,
             max_detections=max_detections,
         )
-        boxes, whole = to_image_frame(boxes, batch.image_sizes[0], batch.original_sizes[0])
-        boxes, scores, classes = boxes[whole], scores[whole], classes[whole]
-        if calibrate is not None:
-            scores = calibrate(batch.file_names[0], boxes, scores, classes)
-        rows += detections_to_rows(batch.image_ids[0], boxes, scores, classes, category_ids)
+        boxes, whole = to_image_frame(boxes, image.image_sizes[0], image.original_sizes[0])
+        yield Detections(image, boxes[whole], scores[whole], classes[whole])
+        num_detections += int(whole.sum())
         count += 1
         now = time.monotonic()
         if count == 1:
             first = now
-        elif count % max(1, len(loader) // 10) == 0:
-            logger.info("image %d/%d  %.2f images/s", count, len(loader), _rate(count, first, now))
-    total = time.monotonic() - started
+        elif count % max(1, total // 10) == 0:
+            logger.info("image %d/%d  %.2f images/s", count, total, _rate(count, first, now))
     speed = ""
     if count > 1:
         speed = f", {_rate(count, first, time.monotonic()):.2f} images/s after the first"
     plural = "s" if count != 1 else ""
-    logger.info("%d image%s in %.1f s%s, %d detections", count, plural, total, speed, len(rows))
+    logger.info(
+        "%d image%s in %.1f s%s, %d detections",
+        count,
+        plural,
+        time.monotonic() - started,
+        speed,
+        num_detections,
+    )
+
+
+def rows_of(
+    found: Iterable[Detections], category_ids: Sequence[int], calibrate: Calibrate | None = None
+) -> list[Row]:
+    """Detections as COCO result rows, those of an image by the detector's own scores.
+
+    Args:
+        found: of the images.
+        category_ids: the data set's id of each class index.
+        calibrate: changes the scores, see `pcb.Calibrator`.
+    """
+    rows: list[Row] = []
+    for one in found:
+        scores = one.scores
+        if calibrate is not None:
+            scores = calibrate(one.image.file_names[0], one.boxes, scores, one.classes)
+        rows += detections_to_rows(
+            one.image.image_ids[0], one.boxes, scores, one.classes, category_ids
+        )
     return rows
 
 

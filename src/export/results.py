@@ -29,7 +29,7 @@ class StoredResults:
     """The outputs of all pictures, in the manifest's order.
 
     It stands where both the pictures and the network are in evaluation: iterating gives batches
-    without pixels, `outputs_of` what the network gave for one.
+    without pixels, a call what the network gave for one.
 
     Args:
         folder: of the results.
@@ -75,7 +75,7 @@ class StoredResults:
                 original_sizes=original,
             )
 
-    def outputs_of(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (P, K, 4) float32, scores (P, K + 1) float32 and valid (P,) bool of a picture."""
         entry = self._entries[batch.image_ids[0]]
         boxes, scores, valid = (self._output(entry, i)[0] for i in range(3))

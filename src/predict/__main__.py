@@ -16,23 +16,28 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from src.assembly import evaluation as assembly_eval
-from src.assembly import training as assembly
 from src.assembly.calibration import make_calibrator
 from src.assembly.data import read_sets
+from src.assembly.evaluation import (
+    detections,
+    evaluation_checkpoint,
+    load_for_evaluation,
+    make_inference,
+    trained_classes,
+)
+from src.assembly.training import make_detector
 from src.data.batching import Batch, Preprocessing, parse_shapes
 from src.data.transforms import to_bgr
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
-from src.engine.inference import detect
+from src.engine.inference import Detections
 from src.model_utils.config import Config, config_from_arguments, require_path
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
@@ -52,135 +57,89 @@ logger = logging.getLogger(__name__)
 FOUND, UNKNOWN = "of the data set", "class index + 1: the data set of data.test is not known here"
 
 
-@dataclass(frozen=True)
-class Detector:
-    """A network that is ready, and how pictures are brought to it.
+@dataclass
+class Shown(Batch):
+    """A batch of one picture or frame, with what is drawn on and what is said of it.
 
     Attributes:
-        config: the configuration.
-        eval_step: compiled inference.
-        info: classes, their ids, base and novel.
-        calibrator: the calibration block, or None.
-        settings: of the preprocessing.
+        name: of the picture in the results; a frame's number.
+        pixels: (H, W, 3) uint8, blue first.
+        notes: what is unusual about it, in words.
     """
 
-    config: Config
-    eval_step: Callable
-    info: DatasetInfo
-    calibrator: Any
-    settings: Preprocessing
+    name: str
+    pixels: np.ndarray
+    notes: list[str] = field(default_factory=list)
 
-    def batch(self, image: Image.Image, name: str) -> Batch:
-        """See `prediction_input.make_batch`."""
-        return make_batch(image, name, self.config.input.min_size_test, self.settings)
 
-    def run(self, source: Any, see: Callable[..., np.ndarray], threshold: float) -> None:  # noqa: ANN401
-        """Detect on all batches of a source; `see` gets each picture's detections.
+class Detector:
+    """A network that is ready, with its calibration block, and how pictures are brought to it.
+
+    Args:
+        config: the configuration.
+        checkpoint: file or folder of the weights.
+
+    Attributes:
+        info: classes, their ids, base and novel.
+        own_ids: whether the ids are a data set's own.
+        calibrator: the calibration block, or None.
+    """
+
+    def __init__(self, config: Config, checkpoint: Path) -> None:
+        self.config = config
+        self.info, self.own_ids = describe_classes(config, trained_classes(checkpoint))
+        net = make_detector(config, self.info.class_names)
+        source = load_for_evaluation(net, checkpoint, self.info.class_names)
+        self.outputs_of = make_inference(config, net)
+        self.calibrator = make_calibrator(config, self.info, source)
+        self.settings = Preprocessing(
+            max_size=config.input.max_size_test,
+            pixel_mean=config.input.pixel_mean,
+            pixel_std=config.input.pixel_std,
+            shapes=parse_shapes(config.input.input_shapes),
+            num_slots=1,
+            max_pixels=config.data.max_image_pixels,
+        )
+
+    def shown(self, image: Image.Image, source: str, name: str, notes: list[str]) -> Shown:
+        """See `inputs.make_batch`."""
+        batch = make_batch(image, source, self.config.input.min_size_test, self.settings)
+        return Shown(**vars(batch), name=name, pixels=to_bgr(image), notes=notes)
+
+    def detections(
+        self, source: Iterator[Shown], total: int, threshold: float
+    ) -> Iterator[Detections[Shown]]:
+        """Detections on each picture of a source, before calibration.
 
         Without calibration no score changes afterwards, so weaker detections are not even made.
         """
-        test = self.config.test
-        lowest = test.score_threshold
+        lowest = self.config.test.score_threshold
         if self.calibrator is None:
             # what scores exactly the threshold is still shown
             lowest = max(lowest, float(np.nextafter(np.float32(threshold), np.float32(-1))))
-        detect(
-            self.eval_step,
-            source,
-            self.info.category_ids,
-            score_threshold=lowest,
-            nms_threshold=test.nms_threshold,
-            max_detections=test.detections_per_image,
-            idle_wait=self.config.device_target == "CPU",
-            calibrate=see,
-        )
+        return detections(self.config, self.outputs_of, source, total, above=lowest)
 
 
-class Pictures:
-    """The pictures of a folder one by one; what cannot be read is recorded and left out.
-
-    Attributes:
-        current: the picture that was given last: its name, path, pixels and oddities.
-    """
-
-    def __init__(self, inputs: Inputs, detector: Detector, found: Predictions) -> None:
-        self.inputs, self.detector, self.found = inputs, detector, found
-        self.current: tuple[str, Path, Image.Image, list[str]]
-
-    def __len__(self) -> int:
-        return len(self.inputs.images)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for path in self.inputs.images:
-            name = path.relative_to(self.inputs.root).as_posix()
-            try:
-                image, notes = read_image(path, self.detector.settings.max_pixels)
-                batch = self.detector.batch(image, str(path))
-            except InputError as error:
-                logger.warning("left out: %s", error)
-                self.found.problem(name, str(error))
-                continue
-            for note in notes:
-                logger.info("%s: %s", path, note)
-            self.current = (name, path, image, notes)
-            yield batch
-
-    def see(
-        self, file_name: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
-    ) -> np.ndarray:
-        """Calibrate, draw and record the detections of the current picture."""
-        name, _, image, notes = self.current
-        if self.detector.calibrator is not None:
-            try:
-                scores = self.detector.calibrator(file_name, boxes, scores, classes)
-            except InputError as error:
-                logger.warning("left out: %s", error)
-                self.found.problem(name, str(error))
-                return scores
-        rows = self.found.rows(boxes, scores, classes)
-        picture = self.found.draw_picture(name, to_bgr(image), rows)
-        place = {"file": name, "picture": picture, **({"notes": notes} if notes else {})}
-        self.found.add(place, (image.height, image.width), rows)
-        return scores
+def pictures(inputs: Inputs, detector: Detector, found: Predictions) -> Iterator[Shown]:
+    """The pictures of a folder one by one; what cannot be read is recorded and left out."""
+    for path in inputs.images:
+        name = path.relative_to(inputs.root).as_posix()
+        try:
+            image, notes = read_image(path, detector.settings.max_pixels)
+            shown = detector.shown(image, str(path), name, notes)
+        except InputError as error:
+            found.leave_out(name, str(error))
+            continue
+        for note in notes:
+            logger.info("%s: %s", path, note)
+        yield shown
 
 
-class Frames:
-    """Every `step`-th frame of a video; drawn ones go to a writer."""
-
-    def __init__(
-        self,
-        reader: VideoReader,
-        writer: VideoWriter,
-        detector: Detector,
-        found: Predictions,
-        step: int,
-    ) -> None:
-        self.reader, self.writer = reader, writer
-        self.detector, self.found, self.step = detector, found, step
-        self.current: tuple[int, np.ndarray]
-
-    def __len__(self) -> int:
-        return -(-self.reader.info.num_frames // self.step)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for number, frame in self.reader.frames(self.step):
-            self.current = (number, frame)
-            image = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
-            yield self.detector.batch(image, f"{self.reader.path}, frame {number}")
-
-    def see(
-        self, file_name: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
-    ) -> np.ndarray:
-        """Calibrate, draw and record the detections of the current frame."""
-        del file_name
-        number, frame = self.current
-        if self.detector.calibrator is not None:
-            scores = self.detector.calibrator.on_pixels(frame, boxes, scores, classes)
-        rows = self.found.rows(boxes, scores, classes)
-        self.writer.write(self.found.draw(frame, rows, resized=False))
-        place = {"frame": number, "seconds": number / self.reader.info.fps}
-        self.found.add(place, (frame.shape[0], frame.shape[1]), rows)
-        return scores
+def frames(reader: VideoReader, detector: Detector, step: int) -> Iterator[Shown]:
+    """Every `step`-th frame of a video."""
+    for number, frame in reader.frames(step):
+        image = Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+        yield detector.shown(image, f"{reader.path}, frame {number}", str(number), [])
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
@@ -272,38 +231,28 @@ def _description(
     )
 
 
-def make_detector(config: Config, path: Path) -> tuple[Detector, bool]:
-    """Build network and calibration block for a checkpoint.
-
-    Returns:
-        The detector, and whether its category ids are a data set's own.
-    """
-    info, own_ids = describe_classes(config, assembly_eval.trained_classes(path))
-    net = assembly.make_detector(config, info.class_names)
-    source = assembly_eval.load_for_evaluation(net, path, info.class_names)
-    settings = Preprocessing(
-        max_size=config.input.max_size_test,
-        pixel_mean=config.input.pixel_mean,
-        pixel_std=config.input.pixel_std,
-        shapes=parse_shapes(config.input.input_shapes),
-        num_slots=1,
-        max_pixels=config.data.max_image_pixels,
-    )
-    step = assembly_eval.make_eval_step(config, net)
-    return Detector(config, step, info, make_calibrator(config, info, source), settings), own_ids
-
-
 def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Path:
     """Detect on a video, and write it with its detections; the frames' rate is kept."""
     reader = VideoReader(video)
     target = found.folder / f"{video.stem}.mp4"
     if target.resolve() == video.resolve():
         raise InputError(f"result_path: {target} would replace the video itself; name another one")
-    found.head = {**found.head, "fps": reader.info.fps, "frame_step": step}
+    fps = reader.info.fps
+    found.head = {**found.head, "fps": fps, "frame_step": step}
+    total = -(-reader.info.num_frames // step)
     try:
-        with VideoWriter(target, reader.info.fps / step) as writer:
-            frames = Frames(reader, writer, detector, found, step)
-            detector.run(frames, frames.see, found.threshold)
+        with VideoWriter(target, fps / step) as writer:
+            source = frames(reader, detector, step)
+            for one in detector.detections(source, total, found.threshold):
+                frame, scores = one.image, one.scores
+                if detector.calibrator is not None:
+                    scores = detector.calibrator.on_pixels(
+                        frame.pixels, one.boxes, scores, one.classes
+                    )
+                rows = found.rows(one.boxes, scores, one.classes)
+                writer.write(found.draw(frame.pixels, rows, resized=False))
+                number = int(frame.name)
+                found.add({"frame": number, "seconds": number / fps}, frame.pixels, rows)
     finally:
         reader.close()
     problem = reader.problem()
@@ -317,8 +266,18 @@ def look(detector: Detector, inputs: Inputs, found: Predictions) -> Path:
     """Detect on pictures; return the folder of the drawn ones."""
     for path in inputs.skipped:
         logger.warning("%s is no picture and left out", path)
-    pictures = Pictures(inputs, detector, found)
-    detector.run(pictures, pictures.see, found.threshold)
+    source = pictures(inputs, detector, found)
+    for one in detector.detections(source, len(inputs.images), found.threshold):
+        image, scores = one.image, one.scores
+        if detector.calibrator is not None:
+            try:
+                scores = detector.calibrator(image.file_names[0], one.boxes, scores, one.classes)
+            except InputError as error:
+                found.leave_out(image.name, str(error))
+                continue
+        rows = found.rows(one.boxes, scores, one.classes)
+        place = {"file": image.name, "picture": found.draw_picture(image.name, image.pixels, rows)}
+        found.add({**place, **({"notes": image.notes} if image.notes else {})}, image.pixels, rows)
     return found.folder / "pictures"
 
 
@@ -332,9 +291,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if path.is_dir() and folder.resolve() == path.resolve():
         raise InputError("result_path is the folder of the pictures; name another one")
     inputs = find_inputs(path, folder)
-    checkpoint = assembly_eval.evaluation_checkpoint(config)
+    checkpoint = evaluation_checkpoint(config)
     Runtime.start(config.device_target, device_id=config.device_id)
-    detector, own_ids = make_detector(config, checkpoint)
+    detector = Detector(config, checkpoint)
     info = detector.info
     found = Predictions(
         folder,
@@ -344,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         {
             "input": str(path),
             "checkpoint": str(checkpoint),
-            "category_ids": FOUND if own_ids else UNKNOWN,
+            "category_ids": FOUND if detector.own_ids else UNKNOWN,
             "calibrated": detector.calibrator is not None,
         },
     )

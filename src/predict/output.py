@@ -6,6 +6,7 @@ Boxes are in the picture's pixels after its EXIF orientation, continuous, withou
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from src.evaluation.visualize import (
     write_png,
 )
 from src.util import write_json
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "defrcn-predictions"
 BOXES = (
@@ -75,12 +78,12 @@ class Predictions:
             0, boxes[chosen], scores[chosen], classes[chosen], self.category_ids
         )
 
-    def add(self, place: Mapping[str, Any], size: tuple[int, int], rows: Sequence[Row]) -> None:
+    def add(self, place: Mapping[str, Any], pixels: np.ndarray, rows: Sequence[Row]) -> None:
         """Record a picture.
 
         Args:
             place: `file`, or `frame` and `seconds`, and whatever else is to be said of it.
-            size: height and width, pixels.
+            pixels: (H, W, 3), the picture.
             rows: see `rows`.
         """
         names = dict(zip(self.category_ids, self.class_names))
@@ -98,8 +101,8 @@ class Predictions:
                 }
             )
             self.counts[label] += 1
-        entry = {**place, "width": size[1], "height": size[0], "detections": detections}
-        self.entries.append(entry)
+        height, width = pixels.shape[:2]
+        self.entries.append({**place, "width": width, "height": height, "detections": detections})
 
     def draw(self, pixels: np.ndarray, rows: Sequence[Row], *, resized: bool) -> np.ndarray:
         """Draw detections on (H, W, 3) uint8 blue-first pixels.
@@ -127,6 +130,11 @@ class Predictions:
     def problem(self, name: str, reason: str) -> None:
         """Record a file that could not be used."""
         self.problems.append({"file": name, "reason": reason})
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Record and log a picture that is left out."""
+        logger.warning("left out: %s", reason)
+        self.problem(name, reason)
 
     def write(self, kind: str, *, complete: bool) -> Path:
         """Write `detections.json`, and `sheet.png` of the first pictures with detections.

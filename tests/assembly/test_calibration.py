@@ -15,7 +15,7 @@ from src.data.batching import Batch
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, Record
 from src.defrcn.pcb import box_vectors, cosines
 from src.defrcn.pcb_encoder import ResNetEncoder
-from src.engine.inference import detect
+from src.engine.inference import Network, detect, rows_of
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.util import write_json
@@ -330,12 +330,12 @@ def test_detect_calibrates_in_the_image_frame():
         return ms.Tensor(boxes), ms.Tensor(scores), ms.Tensor(np.array([[True, True]]))
 
     thresholds = {"score_threshold": 0.5, "nms_threshold": 0.5, "max_detections": 9}
-    rows = detect(step, [batch], [11, 12], **thresholds, calibrate=calibrate)
+    rows = rows_of(detect(Network(step), [batch], 1, **thresholds), [11, 12], calibrate)
     ((name, seen, before, classes),) = given
     assert name == "x.png" and classes.tolist() == [1, 0]
     np.testing.assert_allclose(seen, [[10, 20, 40, 80], [0, 0, 20, 40]])
     np.testing.assert_allclose(before, [0.7, 0.6])
     assert [row["category_id"] for row in rows] == [12, 11]
     np.testing.assert_allclose([row["score"] for row in rows], [0.35, 1.3], atol=1e-6)
-    untouched = detect(step, [batch], [11, 12], **thresholds)
+    untouched = rows_of(detect(Network(step), [batch], 1, **thresholds), [11, 12])
     np.testing.assert_allclose([row["score"] for row in untouched], [0.7, 0.6], atol=1e-6)

@@ -42,24 +42,24 @@ def config_file(tmp_path):
 
 @pytest.fixture
 def detections(monkeypatch):
-    """`detect` finds what is put here, with half the score if it is calibrated."""
+    """Finds what is put here, with half the score if it is calibrated."""
     found = []
 
-    def detect(eval_step, loader, category_ids, *, calibrate, **_):
+    def rows_of(images, category_ids, calibrate):
         rows = [dict(row) for row in found if row["category_id"] in category_ids]
         if calibrate is not None:
             for row in rows:
                 row["score"] = calibrate(row["score"])
         return rows
 
-    monkeypatch.setattr(assembly_eval, "detect", detect)
+    monkeypatch.setattr(assembly_eval, "rows_of", rows_of)
     return found
 
 
 def toy_sets(root, *names):
     custom = coco_tree(root)
     return [
-        assembly_eval.TestSet(*load_dataset([name], datasets_root=root, custom=custom), loader=None)
+        assembly_eval.TestSet(*load_dataset([name], datasets_root=root, custom=custom), loader=[])
         for name in names
     ]
 
@@ -118,14 +118,14 @@ def test_figures_of_several_sets(tmp_path, config_file, detections):
     detections += ring_and_false_one()
     config = load_config(config_file, ["--test.visualize_images=1"])
     sets = toy_sets(tmp_path, "toy_test_all", "toy_test_base")
-    text, figures = evaluate_sets(config, None, sets, tmp_path / "out", "note: ")
+    text, figures = evaluate_sets(config, None, sets, tmp_path / "out")
     assert list(figures) == ["toy_test_all", "toy_test_base"]
     # ring: found; cross: not; star: a crowd only, so not defined
     assert figures["toy_test_all"]["results"]["bAP50"] == pytest.approx(50)
     assert figures["toy_test_all"]["results"]["nAP50"] == -100
     assert figures["toy_test_base"]["per_class_AP50"] == pytest.approx({"cross": 0, "ring": 100})
     assert "base training (2 base classes only)" in figures["toy_test_base"]["protocol"]
-    assert text.count("note: toy_test") == 2
+    assert [name for name in figures if text.count(f"{name}: ") == 1] == list(figures)
     for name in figures:
         assert (tmp_path / "out" / name / "detections.json").is_file()
         assert len(list((tmp_path / "out" / name / "pictures").iterdir())) == 2
@@ -148,7 +148,7 @@ def test_metric_of_ones_own_voc_set(tmp_path, config_file, detections):
     for metric in ("auto", "coco", "voc07", "voc12"):
         config = load_config(config_file, [f"--test.metric={metric}"])
         info, records = assembly_eval.assembly.read_sets(config, config.data.test)
-        sets = [assembly_eval.TestSet(info, records, loader=None)]
+        sets = [assembly_eval.TestSet(info, records, loader=[])]
         _, figures = evaluate_sets(config, None, sets, tmp_path / metric)
         aps[metric] = figures["toy_test_all"]["per_class_AP"]["ring"]
     # one of two found: 51 of 101 points, 6 of 11, half of the area

@@ -95,7 +95,7 @@ def test_outputs(inputs, results):
         assert one.image_ids == [IDS[number]]
         assert one.image_sizes.tolist() == [[4, 3]]
         assert one.original_sizes.tolist() == [[8, 6]]
-        boxes, scores, valid = stored.outputs_of(one)
+        boxes, scores, valid = stored(one)
         assert boxes.shape == (SLOTS, CLASSES, 4) and (boxes == number).all()
         assert scores.shape == (SLOTS, CLASSES + 1) and (scores == number).all()
         assert valid.tolist() == [True, True, False]

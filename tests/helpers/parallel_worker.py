@@ -25,7 +25,7 @@ from mindspore import Parameter, Tensor, nn
 from src.assembly.evaluation import gather_rows
 from src.data.batching import Batch
 from src.dataset import TrainLoader, build_mindrecord
-from src.engine.inference import detect
+from src.engine.inference import Network, detect, rows_of
 from src.engine.noise import Noise
 from src.engine.parallel import Group
 from src.engine.trainer import Trainer
@@ -166,15 +166,15 @@ def look(net, group):
     """Detections on five pictures, shared by the processes, in one process's order."""
     numbers = [50, 7, 21, 3, 30]
     mine = [batch_of([number]) for number in numbers[group.rank :: group.size]]
-    rows = detect(
-        build_eval_step(net, exact=False),
+    found = detect(
+        Network(build_eval_step(net, exact=False)),
         mine,
-        (11, 12, 13),
+        len(mine),
         score_threshold=0.0001,
         nms_threshold=0.5,
         max_detections=20,
     )
-    return gather_rows(group, rows, numbers)
+    return gather_rows(group, rows_of(found, (11, 12, 13)), numbers)
 
 
 def talk(group):

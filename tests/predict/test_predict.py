@@ -74,7 +74,7 @@ def one_compilation(request, compiled, monkeypatch):
     """Compile once for this module, but for the test that goes the whole way."""
     if request.node.name == "test_equal_to_evaluation":
         return
-    make = assembly_eval.make_eval_step
+    make = assembly_eval.make_inference
 
     def remembered(config, net):
         key = config.input.input_shapes
@@ -82,7 +82,7 @@ def one_compilation(request, compiled, monkeypatch):
             compiled[key] = make(config, net)
         return compiled[key]
 
-    monkeypatch.setattr(assembly_eval, "make_eval_step", remembered)
+    monkeypatch.setattr(assembly_eval, "make_inference", remembered)
 
 
 def go(place, source, result, *more, expect=0):

@@ -160,7 +160,7 @@ def test_evaluation_is_watched_and_copied(place, trained, monkeypatch, capsys, o
         return "the table", figures
 
     monkeypatch.setattr(assembly_eval, "evaluate_sets", evaluate_sets)
-    monkeypatch.setattr(assembly_eval, "make_eval_step", lambda *_: None)
+    monkeypatch.setattr(assembly_eval, "make_inference", lambda *_: None)
     monkeypatch.syspath_prepend(str(FAKE_MOXING))
     code = evaluation.main(
         [
