@@ -7,8 +7,8 @@ import functools
 import os
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
 from src.data.batch_plan import Sample, endless_batches
 from src.data.batching import (
@@ -26,7 +26,7 @@ from src.data.prefetch import Prefetcher
 from src.data.transforms import PILLOW_MAX_PIXELS, resized_shape
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset
-from src.defrcn.data_types import CustomDataset, DatasetInfo, Record
+from src.defrcn.data_types import DatasetInfo, Record
 from src.model_utils.errors import InputError
 from src.model_utils.random_streams import Stream, generator
 
@@ -37,7 +37,6 @@ __all__ = [
     "TrainLoader",
     "build_mindrecord",
     "load_dataset",
-    "load_records",
     "open_dataset",
     "open_mindrecord",
     "usable_for_training",
@@ -46,41 +45,19 @@ __all__ = [
 READERS = {"coco": meta_coco, "voc": meta_voc}
 
 
-def open_dataset(
-    name: str,
-    *,
-    datasets_root: str | Path = "datasets",
-    coco_root: str | Path = "",
-    custom: Mapping[str, CustomDataset] | None = None,
-    official_vocsplit_sampling: bool = False,
-) -> DatasetInfo:
+def open_dataset(name: str, **places: Any) -> DatasetInfo:  # noqa: ANN401 - see resolve_dataset
     """`resolve_dataset`, with the classes of a data set of one's own read from its files."""
-    info = resolve_dataset(
-        name,
-        datasets_root=datasets_root,
-        coco_root=coco_root,
-        custom=custom,
-        official_vocsplit_sampling=official_vocsplit_sampling,
-    )
+    info = resolve_dataset(name, **places)
     return READERS[info.format].read_classes(info)
-
-
-def load_records(info: DatasetInfo) -> list[Record]:
-    """Read the annotations of a data set, whatever its format."""
-    return READERS[info.format].load_records(info)
 
 
 def load_dataset(
     names: Sequence[str],
-    *,
-    datasets_root: str | Path = "datasets",
-    coco_root: str | Path = "",
-    custom: Mapping[str, CustomDataset] | None = None,
-    official_vocsplit_sampling: bool = False,
+    **places: Any,  # noqa: ANN401 - see resolve_dataset
 ) -> tuple[DatasetInfo, list[Record]]:
     """Read one or more data sets that share their classes, one after the other.
 
-    The arguments are those of `resolve_dataset`.
+    The arguments beside the names are those of `resolve_dataset`.
 
     Returns:
         The first data set's description, and all records.
@@ -90,16 +67,7 @@ def load_dataset(
     """
     if not names:
         raise InputError("no data set is named")
-    infos = [
-        open_dataset(
-            name,
-            datasets_root=datasets_root,
-            coco_root=coco_root,
-            custom=custom,
-            official_vocsplit_sampling=official_vocsplit_sampling,
-        )
-        for name in names
-    ]
+    infos = [open_dataset(name, **places) for name in names]
     for info in infos[1:]:
         if info.class_names != infos[0].class_names:
             raise InputError(
@@ -109,7 +77,8 @@ def load_dataset(
     shots = [info.few_shot for info in infos if info.few_shot is not None]
     if len(set(shots)) < len(shots):
         raise InputError(f"data sets {', '.join(names)} hold the same boxes; name one of them")
-    return infos[0], [record for info in infos for record in load_records(info)]
+    records = [record for info in infos for record in READERS[info.format].load_records(info)]
+    return infos[0], records
 
 
 def _check_sharding(rank: int, world_size: int) -> None:

@@ -15,7 +15,6 @@ import functools
 import importlib.metadata
 import io
 import logging
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +48,7 @@ from src.evaluation.figures import (
     write_evaluation,
 )
 from src.evaluation.voc_eval import evaluate_voc
+from src.model_utils.set_names import parse_name
 
 __all__ = [
     "UNDEFINED",
@@ -85,8 +85,8 @@ def metric_of(dataset: str, wanted: str = "auto") -> str:
     """
     if wanted != "auto":
         return wanted
-    year = re.match(r"voc_(2007|2012)_", dataset)
-    return f"voc{year[1][2:]}" if year else "coco"
+    parsed = parse_name(dataset)
+    return f"voc{parsed.family[-2:]}" if parsed and parsed.number else "coco"
 
 
 def evaluate(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -38,12 +37,12 @@ except ModuleNotFoundError:
         f"error: {__file__} needs the rest of the project: keep the copy somewhere below the "
         "project's folder, run it from there, or name the project's folder in PYTHONPATH"
     )
-from src.assembly.data import custom_sets
-from src.defrcn import meta_coco, meta_voc
-from src.defrcn.built_datacategory import resolve_dataset, suggestion
+from src.assembly.data import describe_set
+from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
 from src.model_utils.config import Config, load_config
-from src.util import run_main, set_up_logging, sha256_file
+from src.model_utils.set_names import parse_name
+from src.util import run_main, set_up_logging, sha256_file, suggestion
 from src.weights.checkpoint import load_training_checkpoint, load_weights, write_weights
 from src.weights.note import check_classes, class_names_of, note_path, write_note
 
@@ -123,19 +122,13 @@ def configured_classes(config: Config, source: str, trained: tuple[str, ...]) ->
         InputError: its training set is unknown, or one of its files cannot be read.
     """
     name = config.data.train[0]
-    own = [key for key in config.data.custom if name.startswith(f"{key}_train_")]
-    if own:
-        key = max(own, key=len)
-        info = resolve_dataset(
-            f"{key}_train_all", datasets_root=config.datasets_root, custom=custom_sets(config)
-        )
-        reader = meta_coco if info.format == "coco" else meta_voc
-        return classes_of(reader.read_classes(info), key)
-    if name.startswith("coco14_"):
+    parsed = parse_name(name, config.data.custom)
+    if parsed and parsed.own:
+        return classes_of(describe_set(config, f"{parsed.family}_train_all"), parsed.family)
+    if parsed and parsed.number:
+        return voc_classes(parsed.number, trained)
+    if parsed:
         return classes_of(resolve_dataset("coco14_test_all"), "coco")
-    voc = re.match(r"voc_\d+_[a-z]+_[a-z]+([123])", name)
-    if voc:
-        return voc_classes(int(voc[1]), trained)
     known = ", ".join(config.data.custom) or "none"
     raise InputError(
         f"{source}: data.train names {name!r}, which belongs to no data set of data.custom "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import json
@@ -13,7 +14,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         sys.stderr.write("interrupted\n")
         code = 130
     sys.exit(code)
+
+
+def suggestion(word: str, candidates: Iterable[str]) -> str:
+    """Return ' (did you mean X?)' for the candidate closest to a misspelt word, or ''."""
+    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def numbers(text: str, flag: str) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from PIL import Image
 from src.data.batching import Batch, check_shapes, fit_shape, parse_shapes
 from src.data.prefetch import Prefetcher
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord, load_dataset
-from src.defrcn.built_datacategory import CustomDataset, CustomSource
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.model_utils.random_streams import Stream, generator
@@ -392,9 +392,11 @@ def test_real_photographs(tmp_path):
 
 def test_blood_cells_by_configuration_alone(tmp_path):
     root = shared("byo_bccd")
-    train = CustomSource("annotations/instances_trainval.json", "images")
-    test = CustomSource("annotations/instances_test.json", "images")
-    custom = {"bccd": CustomDataset("coco", train, test, ("Platelets",))}
+    train = CustomSource(annotations="annotations/instances_trainval.json", images="images")
+    test = CustomSource(annotations="annotations/instances_test.json", images="images")
+    custom = {
+        "bccd": CustomDataset(format="coco", train=train, test=test, novel_classes=("Platelets",))
+    }
     info, records = load_dataset(["bccd_train_base"], datasets_root=root, custom=custom)
     built = build_mindrecord(
         records, tmp_path / "m", class_names=info.class_names, training=True, show_progress=False

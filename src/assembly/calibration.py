@@ -18,7 +18,7 @@ from src.calibration import cache as pcb_cache
 from src.calibration.pictures import reader, support_boxes
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
 from src.data.transforms import to_xyxy
-from src.defrcn.built_datacategory import DatasetInfo, Record, is_few_shot
+from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.pcb import (
     Calibrator,
     Encoder,
@@ -30,6 +30,7 @@ from src.defrcn.pcb import (
 from src.defrcn.pcb_encoder import ResNetEncoder
 from src.model_utils.config import Config
 from src.model_utils.errors import InputError
+from src.model_utils.set_names import is_few_shot
 from src.util import sha256_file
 from src.weights.checkpoint import load_weights
 

@@ -12,25 +12,23 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path, PurePath
+from typing import Any
 
-from src.dataset import load_dataset
-from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
+from src.dataset import load_dataset, open_dataset
+from src.defrcn.built_datacategory import resolve_dataset
+from src.defrcn.data_types import DatasetInfo, Record
 from src.model_utils.config import Config, require_path
+from src.model_utils.set_names import parse_name
 from src.util import sha256_file
 
 
-def custom_sets(config: Config) -> dict[str, CustomDataset]:
-    """The data sets of one's own that the configuration names."""
+def _places(config: Config) -> dict[str, Any]:
+    """The arguments of `resolve_dataset` beside the name."""
     return {
-        name: CustomDataset(
-            format=own.format,
-            train=CustomSource(**own.train.model_dump()),
-            test=CustomSource(**own.test.model_dump()),
-            novel_classes=own.novel_classes,
-            classes=own.classes,
-            few_shot=own.few_shot,
-        )
-        for name, own in config.data.custom.items()
+        "datasets_root": config.datasets_root,
+        "coco_root": config.coco_root,
+        "custom": config.data.custom,
+        "official_vocsplit_sampling": config.data.official_vocsplit_sampling,
     }
 
 
@@ -43,13 +41,18 @@ def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list
     Raises:
         InputError: a name is unknown, a file is wrong, or the classes differ.
     """
-    return load_dataset(
-        names,
-        datasets_root=config.datasets_root,
-        coco_root=config.coco_root,
-        custom=custom_sets(config),
-        official_vocsplit_sampling=config.data.official_vocsplit_sampling,
-    )
+    return load_dataset(names, **_places(config))
+
+
+def describe_set(config: Config, name: str) -> DatasetInfo:
+    """A data set's classes: for a built-in one no file is read, one's own are read from theirs.
+
+    Raises:
+        InputError: the name is unknown, or a file is wrong.
+    """
+    parsed = parse_name(name, config.data.custom)
+    opened = resolve_dataset if parsed and not parsed.own else open_dataset
+    return opened(name, **_places(config))
 
 
 def encoder_path(config: Config) -> Path:

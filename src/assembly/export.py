@@ -16,7 +16,6 @@ import mindspore as ms
 from src.assembly import data as assembly_data
 from src.assembly import evaluation as assembly_eval
 from src.assembly import training as assembly
-from src.defrcn.built_datacategory import resolve_dataset
 from src.export.manifest import INPUTS, Manifest, write_inputs
 from src.export.manifest import read_manifest as read_inputs
 from src.export.mindir_rewrite import to_version_1
@@ -87,12 +86,8 @@ def config_digest(config: Config) -> str:
 
 def exported_classes(config: Config, path: Path) -> tuple[str, ...]:
     """The classes of a checkpoint; of the test set where the checkpoint does not say."""
-    names, name = assembly_eval.trained_classes(path), config.data.test[0]
-    if names:
-        return names
-    if any(name.startswith(f"{key}_test_") for key in config.data.custom):
-        return assembly_data.read_sets(config, (name,))[0].class_names
-    return resolve_dataset(name).class_names
+    names = assembly_eval.trained_classes(path)
+    return names or assembly_data.describe_set(config, config.data.test[0]).class_names
 
 
 def checkpoint_file(config: Config) -> Path:

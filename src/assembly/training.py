@@ -12,7 +12,6 @@ import numpy as np
 from src.assembly.data import read_sets
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
 from src.dataset import TrainLoader, build_mindrecord
-from src.defrcn.built_datacategory import is_few_shot
 from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
 from src.engine.noise import Noise
@@ -22,6 +21,7 @@ from src.lr_schedule import Schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
+from src.model_utils.set_names import is_few_shot
 from src.network_define import (
     build_detector,
     build_optimizer,

@@ -7,8 +7,6 @@ contiguous order, category ids of a split) is computed from them.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +15,14 @@ from src.defrcn.data_types import (
     XYWH,
     XYXY,
     Annotation,
-    CustomDataset,
-    CustomSource,
     DatasetInfo,
     FewShot,
     Record,
 )
+from src.model_utils.custom_sets import CustomDataset
 from src.model_utils.errors import InputError
+from src.model_utils.set_names import SetName, name_patterns, names_like, parse_name
+from src.util import suggestion
 
 __all__ = [
     "COCO_CATEGORIES",
@@ -33,20 +32,14 @@ __all__ = [
     "XYWH",
     "XYXY",
     "Annotation",
-    "CustomDataset",
-    "CustomSource",
     "DatasetInfo",
     "FewShot",
     "Record",
-    "is_few_shot",
     "resolve_dataset",
     "split_classes",
-    "suggestion",
     "voc_categories",
 ]
 
-SPLITS = ("all", "base", "novel")
-FORMATS = ("coco", "voc")
 # What TFA's files hold: shots, and how many numbered sets.
 COCO_SHOTS, COCO_SEEDS = (1, 2, 3, 5, 10, 30), 10
 VOC_SHOTS, VOC_SEEDS = (1, 2, 3, 5, 10), 30
@@ -152,18 +145,6 @@ VOC_NOVEL_CLASSES: dict[int, tuple[str, ...]] = {
     3: ("boat", "cat", "motorbike", "sheep", "sofa"),
 }
 
-_COCO_NAME = re.compile(r"coco14_(?P<part>trainval|test)_(?P<split>all|base|novel)")
-_VOC_NAME = re.compile(
-    r"voc_(?P<year>2007|2012)_(?P<part>trainval|test)_(?P<split>all|base|novel)(?P<number>[123])"
-)
-_FEW_SHOT_NAME = re.compile(r"(?P<full>.+)_(?P<shot>[1-9]\d{0,8})shot_seed(?P<seed>0|[1-9]\d{0,8})")
-
-
-def suggestion(word: str, candidates: Iterable[str]) -> str:
-    """Return ' (did you mean X?)' for the candidate closest to a misspelt word, or ''."""
-    close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
 
 def split_classes(
     categories: Iterable[tuple[int, str]], novel: Iterable[str], split: str
@@ -194,21 +175,12 @@ def voc_categories(number: int) -> tuple[tuple[int, str], ...]:
     return tuple(enumerate((*base, *novel), start=1))
 
 
-def is_few_shot(name: str) -> bool:
-    """Whether a data set's name is that of a K-shot set, known or not."""
-    return bool(re.search(r"_\d+shot_seed\w+$", name))
-
-
-def _coco14(name: str, datasets_root: Path, coco_root: Path) -> DatasetInfo | None:
-    found = _COCO_NAME.fullmatch(name)
-    if found is None:
-        return None
-    split = found["split"]
-    names, numbers = split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, split)
+def _coco14(parsed: SetName, datasets_root: Path, coco_root: Path) -> DatasetInfo:
+    names, numbers = split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, parsed.split)
     splits = datasets_root / "cocosplit" / "datasplit"
-    trainval = found["part"] == "trainval"
+    trainval = parsed.part == "trainval"
     return DatasetInfo(
-        name=name,
+        name=parsed.full,
         format="coco",
         annotations=splits / ("trainvalno5k.json" if trainval else "5k.json"),
         image_root=coco_root / ("trainval2014" if trainval else "val2014"),
@@ -217,52 +189,40 @@ def _coco14(name: str, datasets_root: Path, coco_root: Path) -> DatasetInfo | No
         category_ids=numbers,
         base_classes=split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, "base")[0],
         novel_classes=split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, "novel")[0],
-        split=split,
+        split=parsed.split,
         known_category_ids=tuple(number for number, _ in COCO_CATEGORIES),
     )
 
 
-def _voc(name: str, datasets_root: Path) -> DatasetInfo | None:
-    found = _VOC_NAME.fullmatch(name)
-    if found is None or (found["year"], found["part"]) == ("2012", "test"):
-        return None
-    split, number = found["split"], int(found["number"])
-    categories = voc_categories(number)
-    names, numbers = split_classes(categories, VOC_NOVEL_CLASSES[number], split)
-    root = datasets_root / f"VOC{found['year']}"
+def _voc(parsed: SetName, datasets_root: Path) -> DatasetInfo:
+    categories, novel = voc_categories(parsed.number), VOC_NOVEL_CLASSES[parsed.number]
+    names, numbers = split_classes(categories, novel, parsed.split)
+    root = datasets_root / f"VOC{parsed.family[-4:]}"
     return DatasetInfo(
-        name=name,
+        name=parsed.full,
         format="voc",
         annotations=root / "Annotations",
         image_root=root / "JPEGImages",
-        image_list=root / "ImageSets" / "Main" / f"{found['part']}.txt",
+        image_list=root / "ImageSets" / "Main" / f"{parsed.part}.txt",
         class_names=names,
         category_ids=numbers,
-        base_classes=split_classes(categories, VOC_NOVEL_CLASSES[number], "base")[0],
-        novel_classes=VOC_NOVEL_CLASSES[number],
-        split=split,
+        base_classes=split_classes(categories, novel, "base")[0],
+        novel_classes=novel,
+        split=parsed.split,
         known_category_ids=tuple(number for number, _ in categories),
     )
 
 
-def _custom(name: str, sets: Mapping[str, CustomDataset], root: Path) -> DatasetInfo | None:
-    stem, part, split = ("", "", *name.rsplit("_", 2))[-3:]
-    if stem not in sets or part not in ("train", "test") or split not in SPLITS:
-        return None
-    own = sets[stem]
-    if own.format not in FORMATS:
-        raise InputError(
-            f"data set {stem!r}: format {own.format!r} is unknown; use one of {', '.join(FORMATS)}"
-        )
-    if split == "novel" and not own.novel_classes:
-        raise InputError(f"{name}: the data set {stem!r} names no novel classes")
-    source = own.train if part == "train" else own.test
+def _custom(parsed: SetName, own: CustomDataset, root: Path) -> DatasetInfo:
+    if parsed.split == "novel" and not own.novel_classes:
+        raise InputError(f"{parsed.full}: the data set {parsed.family!r} names no novel classes")
+    source = own.train if parsed.part == "train" else own.test
 
     def listed(path: str) -> Path | None:
         return root / path if path else None
 
     return DatasetInfo(
-        name=name,
+        name=parsed.full,
         format=own.format,
         annotations=root / source.annotations,
         image_root=root / source.images,
@@ -270,11 +230,11 @@ def _custom(name: str, sets: Mapping[str, CustomDataset], root: Path) -> Dataset
         class_names=(),
         category_ids=(),
         base_classes=(),
-        novel_classes=tuple(own.novel_classes),
-        split=split,
+        novel_classes=own.novel_classes,
+        split=parsed.split,
         class_source=root / own.train.annotations,
         class_source_list=listed(own.train.image_list),
-        declared_classes=tuple(own.classes),
+        declared_classes=own.classes,
     )
 
 
@@ -291,67 +251,22 @@ def _check_numbered(name: str, shot: int, seed: int, shots: Iterable[int], seeds
 
 
 def _few_shot(
-    info: DatasetInfo,
-    shot: int,
-    seed: int,
-    root: Path,
-    own: Mapping[str, CustomDataset],
-    *,
-    seeded: bool,
-) -> DatasetInfo | None:
-    """The K-shot set of a full one, or None where there is none (test and base sets)."""
-    name = f"{info.name}_{shot}shot_seed{seed}"
-    if info.split == "base" or re.search(r"_test_[a-z]+\d?$", info.name):
-        return None
-    if info.class_source is None and info.format == "coco":
+    name: str, parsed: SetName, shots: tuple[int, int], own_folder: str, root: Path
+) -> FewShot:
+    """Where the files of a K-shot set are."""
+    shot, seed = shots
+    if parsed.family == "coco14":
         _check_numbered(name, shot, seed, COCO_SHOTS, COCO_SEEDS)
-        return replace(info, name=name, few_shot=FewShot(root / "cocosplit", shot, seed))
-    if info.class_source is None:
+        return FewShot(root / "cocosplit", shot, seed)
+    if not parsed.own:
         _check_numbered(name, shot, seed, VOC_SHOTS, VOC_SEEDS)
-        files = FewShot(root / "vocsplit", shot, seed, seeded, voc_root=root)
-        return replace(info, name=name, few_shot=files)
-    stem = info.name.rsplit("_", 2)[0]
-    if not own[stem].few_shot:
+        return FewShot(root / "vocsplit", shot, seed, voc_root=root)
+    if not own_folder:
         raise InputError(
-            f"data set {name!r}: data.custom.{stem}.few_shot is empty; draw K-shot files with "
-            "python -m src.tools.draw_kshot and name their folder there"
+            f"data set {name!r}: data.custom.{parsed.family}.few_shot is empty; draw K-shot files "
+            "with python -m src.tools.draw_kshot and name their folder there"
         )
-    return replace(info, name=name, few_shot=FewShot(root / own[stem].few_shot, shot, seed))
-
-
-def _known_names(own: Iterable[str], ending: str) -> list[str]:
-    """Every name of a full set, or with the ending of a K-shot set every one of that kind."""
-    splits = ("all", "novel") if ending else SPLITS
-    parts = ("trainval",) if ending else ("trainval", "test")
-    names = [f"coco14_{part}_{split}" for part in parts for split in splits]
-    for number in VOC_NOVEL_CLASSES:
-        for year in ("2007", "2012"):
-            names += [f"voc_{year}_trainval_{split}{number}" for split in splits]
-        names += [] if ending else [f"voc_2007_test_{split}{number}" for split in splits]
-    parts = ("train",) if ending else ("train", "test")
-    names += [f"{key}_{part}_{split}" for key in own for part in parts for split in splits]
-    return [name + ending for name in names]
-
-
-def _unknown(name: str, own: Iterable[str]) -> InputError:
-    """One sentence with the nearest name and the patterns of all names."""
-    found = re.search(r"_\d+_?shots?_seed\w*$", name)
-    ending = ""
-    if found:
-        shot, seed = re.findall(r"\d+", found[0])[0], re.search(r"seed(\d+)$", name)
-        ending = f"_{shot}shot_seed{seed[1] if seed else 0}"
-    patterns = [
-        "coco14_{trainval,test}_{all,base,novel}",
-        "coco14_trainval_{all,novel}_{K}shot_seed{S}",
-        "voc_{2007,2012}_trainval_{all,base,novel}{1,2,3}",
-        "voc_2007_test_{all,base,novel}{1,2,3}",
-        "voc_{2007,2012}_trainval_{all,novel}{1,2,3}_{K}shot_seed{S}",
-    ]
-    for key in sorted(own):
-        patterns += [f"{key}_{{train,test}}_{{all,base,novel}}"]
-        patterns += [f"{key}_train_{{all,novel}}_{{K}}shot_seed{{S}}"]
-    hint = suggestion(name, _known_names(sorted(own), ending))
-    return InputError(f"data set {name!r} is unknown{hint}; known are {', '.join(patterns)}")
+    return FewShot(root / own_folder, shot, seed)
 
 
 def resolve_dataset(
@@ -382,15 +297,23 @@ def resolve_dataset(
         InputError: the name is unknown, a novel split is asked of a set without novel classes, or
             there are no such shots or seeds.
     """
-    root = Path(datasets_root)
-    coco = Path(coco_root) if str(coco_root) else root / "coco"
-    own = dict(custom or {})
-    numbered = _FEW_SHOT_NAME.fullmatch(name)
-    full_name = numbered["full"] if numbered else name
-    info = _custom(full_name, own, root) or _coco14(full_name, root, coco) or _voc(full_name, root)
-    if info is not None and numbered:
-        shot, seed = int(numbered["shot"]), int(numbered["seed"])
-        info = _few_shot(info, shot, seed, root, own, seeded=not official_vocsplit_sampling)
-    if info is None:
-        raise _unknown(name, own)
-    return info
+    root, sets = Path(datasets_root), custom or {}
+    parsed = parse_name(name, sets)
+    if parsed is None:
+        hint = suggestion(name, names_like(name, sets))
+        raise InputError(
+            f"data set {name!r} is unknown{hint}; known are {', '.join(name_patterns(sets))}"
+        )
+    if parsed.own:
+        info = _custom(parsed, sets[parsed.family], root)
+    elif parsed.family == "coco14":
+        info = _coco14(parsed, root, Path(coco_root) if str(coco_root) else root / "coco")
+    else:
+        info = _voc(parsed, root)
+    if parsed.shots is None:
+        return info
+    own_folder = sets[parsed.family].few_shot if parsed.own else ""
+    files = _few_shot(name, parsed, parsed.shots, own_folder, root)
+    if files.voc_root:
+        files = replace(files, seeded=not official_vocsplit_sampling)
+    return replace(info, name=name, few_shot=files)

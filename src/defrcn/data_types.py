@@ -41,38 +41,6 @@ class Record:
 
 
 @dataclass(frozen=True)
-class CustomSource:
-    """Where a part of a data set of one's own lies; paths relative to the data sets' root.
-
-    Attributes:
-        annotations: COCO-format JSON file, or folder of VOC-style XML files.
-        images: folder of the images.
-        image_list: VOC format only: text file with one image id a line (default: every XML file).
-    """
-
-    annotations: str
-    images: str
-    image_list: str = ""
-
-
-@dataclass(frozen=True)
-class CustomDataset:
-    """A data set of one's own: format ("coco" or "voc"), two parts, the names of novel classes.
-
-    `classes` fixes the class order of a VOC-format set; without it the names found in the training
-    files are sorted. A COCO-format set has the order of its category ids. `few_shot` is the folder
-    of its K-shot files (TFA's layout), relative to the data sets' root; empty if there are none.
-    """
-
-    format: str
-    train: CustomSource
-    test: CustomSource
-    novel_classes: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    few_shot: str = ""
-
-
-@dataclass(frozen=True)
 class FewShot:
     """Which K-shot files a few-shot set is read from (TFA's layout: one file a class).
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.defrcn.built_datacategory import COCO_CATEGORIES, split_classes, suggestion
+from src.defrcn.built_datacategory import COCO_CATEGORIES, split_classes
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, FewShot, Record
 from src.defrcn.few_shot import class_file, draw
 from src.model_utils.errors import InputError
-from src.util import read_regular
+from src.util import read_regular, suggestion
 
 logger = logging.getLogger(__name__)
 

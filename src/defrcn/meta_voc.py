@@ -15,12 +15,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from src.defrcn.built_datacategory import suggestion
 from src.defrcn.data_types import XYXY, Annotation, DatasetInfo, FewShot, Record
 from src.defrcn.few_shot import class_file, draw
 from src.defrcn.meta_coco import MAX_SIDE, image_path, with_classes
 from src.model_utils.errors import InputError
-from src.util import read_regular
+from src.util import read_regular, suggestion
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 MAX_XML_BYTES = 16 << 20

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -20,10 +19,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from src.model_utils.config_model import ModelSection, Section
-from src.model_utils.config_schema import Config, CustomDataset
+from src.model_utils.config_schema import Config
+from src.model_utils.custom_sets import CustomDataset
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
 from src.model_utils.removed_keys import removal
+from src.model_utils.set_names import fill_seed
 from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_value
 
 __all__ = [
@@ -40,7 +41,6 @@ __all__ = [
 
 _CUSTOM = "data.custom"
 _MOST_PROBLEMS = 100  # told at once
-_PLACEHOLDER = re.compile(r"(?<![A-Za-z0-9])seedx(?![A-Za-z0-9])")
 _SHOT_FOLDERS = (
     "train_mindrecord_dir",
     "test_mindrecord_dir",
@@ -99,7 +99,7 @@ def fill_shot_seed(config: Config) -> Config:
     number = config.seed if config.shot_seed is None else config.shot_seed
 
     def filled(text: str) -> str:
-        return _PLACEHOLDER.sub(f"seed{number}", text)
+        return fill_seed(text, number)
 
     data = {"train": tuple(map(filled, config.data.train))}
     data["test"] = tuple(map(filled, config.data.test))

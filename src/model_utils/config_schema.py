@@ -24,42 +24,8 @@ from src.model_utils.config_model import (
     listed,
 )
 from src.model_utils.config_run import ModelArts, Profile, Watch
-
-
-def _no_repetition(names: tuple[str, ...]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{', '.join(repeated)} is listed twice")
-
-
-class CustomSource(Section):
-    """Where one half (train or test) of a data set of one's own lies, below `datasets_root`."""
-
-    annotations: str = Field(min_length=1, description="COCO JSON file, or folder of VOC XML files")
-    images: str = Field(min_length=1, description="folder of the pictures")
-    image_list: str = Field(default="", description="VOC: text file with one image id a line")
-
-
-class CustomDataset(Section):
-    """A data set of one's own; its sets are called NAME_{train,test}_{all,base,novel}."""
-
-    format: Literal["coco", "voc"] = Field(description="COCO JSON, or VOC-style XML")
-    train: CustomSource
-    test: CustomSource
-    novel_classes: Names = Field(default=(), description="names of the classes with few examples")
-    classes: Names = Field(default=(), description="VOC: class order; default: alphabetical")
-    few_shot: str = Field(
-        default="", description="folder of K-shot files that src.tools.draw_kshot wrote"
-    )
-
-    @model_validator(mode="after")
-    def _check_classes(self) -> "CustomDataset":
-        _no_repetition(self.classes)
-        _no_repetition(self.novel_classes)
-        unknown = sorted(set(self.novel_classes) - set(self.classes))
-        if self.classes and unknown:
-            raise ValueError(f"novel_classes {', '.join(unknown)} are not among classes")
-        return self
+from src.model_utils.custom_sets import CustomDataset, no_repetition
+from src.model_utils.set_names import is_reserved
 
 
 class Data(Section):
@@ -89,7 +55,7 @@ class Data(Section):
     def _at_least_one_set(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names or "" in names:
             raise ValueError("name at least one set, such as [coco14_trainval_base]")
-        _no_repetition(names)
+        no_repetition(names)
         return names
 
     @field_validator("custom", mode="before")
@@ -98,7 +64,7 @@ class Data(Section):
         for name in custom if isinstance(custom, dict) else ():
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
                 raise ValueError(f"the name '{name}' may hold only letters, digits, '_' and '-'")
-            if re.match(r"(coco14|voc_?2007|voc_?2012)(_|$)", name):
+            if is_reserved(name):
                 raise ValueError(f"the name '{name}' belongs to a built-in data set")
         return {} if custom is None else custom
 

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from src.assembly.calibration import make_calibrator
-from src.assembly.data import read_sets
+from src.assembly.data import describe_set
 from src.assembly.evaluation import (
     detections,
     evaluation_checkpoint,
@@ -41,6 +40,7 @@ from src.engine.inference import Detections
 from src.model_utils.config import Config, config_from_arguments, require_path
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
+from src.model_utils.set_names import parse_name
 from src.predict.inputs import (
     Inputs,
     VideoReader,
@@ -195,19 +195,16 @@ def describe_classes(config: Config, trained: tuple[str, ...]) -> tuple[DatasetI
 def _test_set(config: Config, trained: tuple[str, ...]) -> DatasetInfo:
     """The first test set; where a built-in one lacks classes of the checkpoint, all its classes."""
     name = config.data.test[0]
-    if any(name.startswith(f"{key}_test_") for key in config.data.custom):
-        return read_sets(config, (name,))[0]
-    info = resolve_dataset(name)
-    if trained and not set(trained) <= set(info.class_names):
-        return resolve_dataset(re.sub(r"_(base|novel)(?=\d*$)", "_all", name))
+    info, parsed = describe_set(config, name), parse_name(name, config.data.custom)
+    if parsed and not parsed.own and not set(trained) <= set(info.class_names):
+        return resolve_dataset(replace(parsed, split="all").full)
     return info
 
 
 def _declared_novel(config: Config) -> tuple[str, ...]:
     """Novel classes of the test set's data as the configuration has them."""
-    name = config.data.test[0]
-    own = [key for key in config.data.custom if name.startswith(f"{key}_test_")]
-    return config.data.custom[max(own, key=len)].novel_classes if own else ()
+    parsed = parse_name(config.data.test[0], config.data.custom)
+    return config.data.custom[parsed.family].novel_classes if parsed and parsed.own else ()
 
 
 def _description(

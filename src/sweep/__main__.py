@@ -268,14 +268,7 @@ def describe(
 
 def novel_classes(config: Config, test_set: str) -> tuple[str, ...]:
     """Names of the novel classes of a test set's data, from the tables or the configuration."""
-    # the longest name first: one may begin like another
-    for name in sorted(config.data.custom, key=len, reverse=True):
-        if test_set.startswith(f"{name}_"):
-            return config.data.custom[name].novel_classes
-    info = resolve_dataset(
-        test_set, datasets_root=config.datasets_root, coco_root=config.coco_root, custom={}
-    )
-    return info.novel_classes
+    return resolve_dataset(test_set, custom=config.data.custom).novel_classes
 
 
 def train_command(options: argparse.Namespace) -> tuple[str, ...]:

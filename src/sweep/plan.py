@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from src.model_utils.config import Config, CustomDataset, to_plain
-from src.model_utils.config_schema import CustomSource
+from src.model_utils.config import Config, to_plain
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
+from src.model_utils.set_names import split_shots
 
 PROTOCOLS = ("fsrw", "tfa")
 DEFAULT_CONFIGS: Mapping[str, str] = {
@@ -74,7 +74,6 @@ WITHOUT_EFFECT = (
     "log",
     "checkpoint",
 )
-_K_SHOT = re.compile(r"_(\d+)shot_seed(\d+|x)$")
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,9 @@ def check_sets(names: Sequence[str], place: Place) -> bool:
     Raises:
         InputError: one is of another shot or seed.
     """
-    found = [_K_SHOT.search(name) for name in names]
-    for name, match in zip(names, found):
-        if match is None:
-            continue
-        other_seed = match[2] != "x" and int(match[2]) != place.shot_seed
-        if int(match[1]) != place.shot or other_seed:
+    found = [split_shots(name) for name in names]
+    for name, parts in zip(names, found):
+        if parts and (parts[1] != place.shot or parts[2] not in (None, place.shot_seed)):
             raise InputError(
                 f"data.train: {name} is not the {place.shot}-shot set {place.shot_seed} of this "
                 "run; write {shot} and seedx, as in --data.train=[coco14_trainval_novel_"

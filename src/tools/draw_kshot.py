@@ -29,13 +29,14 @@ import numpy as np
 from tabulate import tabulate  # type: ignore[import-untyped]
 
 from src.data.transforms import clip_boxes, non_empty, to_xyxy
-from src.defrcn.built_datacategory import resolve_dataset, suggestion
-from src.defrcn.data_types import CustomDataset, CustomSource, DatasetInfo, Record
+from src.defrcn.built_datacategory import resolve_dataset
+from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.few_shot import file_name
 from src.defrcn.meta_coco import load_records, read_classes, read_json
 from src.model_utils.config import Config, load_config
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
-from src.util import numbers, run_main, set_up_logging, write_text
+from src.util import numbers, run_main, set_up_logging, suggestion, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -244,9 +245,7 @@ def _configured(options: argparse.Namespace, rest: list[str]) -> tuple[str, Data
         )
     if not (options.output or own.few_shot):
         raise InputError(f"name a folder with --output or data.custom.{name}.few_shot")
-    source = CustomSource(**own.train.model_dump())
-    custom = CustomDataset("coco", source, source)
-    info = resolve_dataset(f"{name}_train_all", datasets_root=root, custom={name: custom})
+    info = resolve_dataset(f"{name}_train_all", datasets_root=root, custom=sets)
     return name, info, Path(options.output) if options.output else root / own.few_shot
 
 
@@ -254,8 +253,8 @@ def _named(options: argparse.Namespace) -> tuple[str, DatasetInfo, Path]:
     """The same for an annotation file."""
     if not options.output:
         raise InputError("--annotations needs --output, the folder for the K-shot files")
-    source = CustomSource(options.annotations, ".")
-    custom = {"NAME": CustomDataset("coco", source, source)}
+    source = CustomSource(annotations=options.annotations, images=".")
+    custom = {"NAME": CustomDataset(format="coco", train=source, test=source)}
     info = resolve_dataset("NAME_train_all", datasets_root=".", custom=custom)
     return "NAME", info, Path(options.output)
 

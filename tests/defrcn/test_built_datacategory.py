@@ -10,14 +10,17 @@ import pytest
 from src.defrcn.built_datacategory import (
     COCO_CATEGORIES,
     COCO_NOVEL_CLASSES,
-    CustomDataset,
-    CustomSource,
     resolve_dataset,
     split_classes,
 )
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 
-OWN = CustomDataset("coco", CustomSource("t.json", "t"), CustomSource("v.json", "v"))
+OWN = CustomDataset(
+    format="coco",
+    train=CustomSource(annotations="t.json", images="t"),
+    test=CustomSource(annotations="v.json", images="v"),
+)
 
 
 def test_coco_table():
@@ -69,9 +72,3 @@ def test_own_paths():
 def test_unknown_names(name, hint):
     with pytest.raises(InputError, match=hint):
         resolve_dataset(name, custom={"x": OWN})
-
-
-def test_unknown_format():
-    own = CustomDataset("yolo", CustomSource("t", "t"), CustomSource("v", "v"))
-    with pytest.raises(InputError, match="'yolo' is unknown"):
-        resolve_dataset("x_train_all", custom={"x": own})

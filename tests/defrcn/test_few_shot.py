@@ -16,15 +16,14 @@ from src.dataset import TrainLoader, build_mindrecord, load_dataset
 from src.defrcn.built_datacategory import (
     VOC_CLASSES,
     VOC_NOVEL_CLASSES,
-    CustomDataset,
-    CustomSource,
     FewShot,
-    is_few_shot,
     resolve_dataset,
     voc_categories,
 )
 from src.defrcn.few_shot import class_file, draw, file_name
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
+from src.model_utils.set_names import is_few_shot
 from tests.helpers.data_helpers import CATEGORIES, coco_tree, voc_xml, write_image
 
 # --- names
@@ -68,11 +67,16 @@ def test_voc_table():
         assert sorted(names) == list(VOC_CLASSES) and tuple(names[15:]) == novel
 
 
-OWN = CustomDataset("coco", CustomSource("t.json", "t"), CustomSource("v.json", "v"), ("a",))
+OWN = CustomDataset(
+    format="coco",
+    train=CustomSource(annotations="t.json", images="t"),
+    test=CustomSource(annotations="v.json", images="v"),
+    novel_classes=("a",),
+)
 SETS = {
-    "x": replace(OWN, few_shot="k"),
+    "x": OWN.model_copy(update={"few_shot": "k"}),
     "y": OWN,
-    "my_test": replace(OWN, few_shot="k"),
+    "my_test": OWN.model_copy(update={"few_shot": "k"}),
 }
 
 
@@ -209,7 +213,7 @@ def kshot_tree(root: Path, changes=None) -> dict[str, CustomDataset]:
         (changes or {}).get(name, lambda _: None)(content)
         path = root / "shots" / "seed0" / f"full_box_1shot_{name}_trainval.json"
         path.write_text(json.dumps(content))
-    return {"toy": replace(custom["toy"], few_shot="shots")}
+    return {"toy": custom["toy"].model_copy(update={"few_shot": "shots"})}
 
 
 def load(name, root, custom=None, **more):
@@ -357,8 +361,17 @@ def test_wrong_voc_lists(tmp_path, text, words):
 
 def test_own_voc_format(tmp_path):
     voc_tree(tmp_path)
-    source = CustomSource("VOC2007/Annotations", "VOC2007/JPEGImages")
-    custom = {"v": CustomDataset("voc", source, source, ("bird",), (), "shots")}
+    source = CustomSource(annotations="VOC2007/Annotations", images="VOC2007/JPEGImages")
+    custom = {
+        "v": CustomDataset(
+            format="voc",
+            train=source,
+            test=source,
+            novel_classes=("bird",),
+            classes=(),
+            few_shot="shots",
+        )
+    }
     (tmp_path / "shots" / "seed4").mkdir(parents=True)
     for name in ("bird", "person"):
         (tmp_path / "shots" / "seed4" / f"box_1shot_{name}_train.txt").write_text("000012\n")

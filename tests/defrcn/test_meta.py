@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from src.dataset import load_dataset, open_dataset
-from src.defrcn.built_datacategory import Annotation, CustomDataset, CustomSource
+from src.defrcn.built_datacategory import Annotation
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from tests.helpers.data_helpers import coco_tree, shared, voc_xml, write_image
 
@@ -49,8 +50,12 @@ def test_test_part_takes_classes_of_the_training_part(tmp_path):
     content["annotations"] = content["annotations"][:2]
     (tmp_path / "toy" / "test.json").write_text(json.dumps(content))
     own = custom["toy"]
-    source = CustomSource("toy/test.json", "toy/images")
-    custom = {"toy": CustomDataset("coco", own.train, source, own.novel_classes)}
+    source = CustomSource(annotations="toy/test.json", images="toy/images")
+    custom = {
+        "toy": CustomDataset(
+            format="coco", train=own.train, test=source, novel_classes=own.novel_classes
+        )
+    }
     info, records = load("toy_test_all", tmp_path, custom)
     assert info.class_names == ("cross", "star", "ring")
     assert records[1].annotations[0].category_id == 2
@@ -75,8 +80,12 @@ def voc_tree(root: Path, classes=(), image_list="", objects=None, head="") -> di
     (root / "v" / "xml" / "b1.xml").write_text(voc_xml(30, 40, objects, "x.jpg", head))
     second = voc_xml(20, 25, [("cross", 2.5, 3, 9, 11, 0)], "other.png")
     (root / "v" / "xml" / "a2.xml").write_text(second)
-    source = CustomSource("v/xml", "v/JPEGImages", image_list)
-    return {"v": CustomDataset("voc", source, source, ("star",), tuple(classes))}
+    source = CustomSource(annotations="v/xml", images="v/JPEGImages", image_list=image_list)
+    return {
+        "v": CustomDataset(
+            format="voc", train=source, test=source, novel_classes=("star",), classes=tuple(classes)
+        )
+    }
 
 
 def test_own_voc_records(tmp_path):
@@ -158,9 +167,11 @@ def test_image_list_may_not_leave_the_folder(tmp_path, line):
 
 def test_blood_cells():
     folder = shared("byo_bccd")
-    train = CustomSource("annotations/instances_trainval.json", "images")
-    test = CustomSource("annotations/instances_test.json", "images")
-    custom = {"bccd": CustomDataset("coco", train, test, ("Platelets",))}
+    train = CustomSource(annotations="annotations/instances_trainval.json", images="images")
+    test = CustomSource(annotations="annotations/instances_test.json", images="images")
+    custom = {
+        "bccd": CustomDataset(format="coco", train=train, test=test, novel_classes=("Platelets",))
+    }
     for split, kept in (("all", 3941), ("base", 3649), ("novel", 292)):
         info, records = load(f"bccd_train_{split}", folder, custom)
         assert (len(records), sum(len(r.annotations) for r in records)) == (292, kept)
@@ -172,9 +183,11 @@ def test_blood_cells():
 
 def test_pascal_photographs_as_a_set_of_ones_own():
     folder = shared("voc_mini") / "datasets"
-    part = CustomSource("VOC2012/Annotations", "VOC2012/JPEGImages")
+    part = CustomSource(annotations="VOC2012/Annotations", images="VOC2012/JPEGImages")
     info, records = load(
-        "voc_train_all", folder, {"voc": CustomDataset("voc", part, part, ("bird", "bus"))}
+        "voc_train_all",
+        folder,
+        {"voc": CustomDataset(format="voc", train=part, test=part, novel_classes=("bird", "bus"))},
     )
     assert len(records) == 64 and len(info.class_names) == 20
     assert all(Path(record.file_name).is_file() for record in records)
@@ -185,6 +198,8 @@ def test_pascal_photographs_as_a_set_of_ones_own():
 def test_misspelt_novel_class(tmp_path):
     custom = coco_tree(tmp_path)
     own = custom["toy"]
-    custom = {"toy": CustomDataset("coco", own.train, own.test, ("stra",))}
+    custom = {
+        "toy": CustomDataset(format="coco", train=own.train, test=own.test, novel_classes=("stra",))
+    }
     with pytest.raises(InputError, match=r"'stra' is not a class .*did you mean 'star'"):
         open_dataset("toy_train_all", datasets_root=tmp_path, custom=custom)

@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from src.defrcn.built_datacategory import CustomDataset, CustomSource, resolve_dataset
+from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.meta_coco import load_records
 from src.demo import make_data as tool
 from src.demo import scenes
 from src.demo.make_data import deal_classes, main, make_demo_data, plan_split
 from src.demo.shapes import CLASSES, SUPERSAMPLE, fine_mask, outline, paint
 from src.model_utils.config import load_config
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 
@@ -187,10 +188,16 @@ def test_novel_classes_are_rarer_in_training_only():
 
 def test_the_base_split_drops_novel_boxes(small):
     source = {
-        split: CustomSource(f"shapes/annotations/{split}.json", f"shapes/images/{split}")
+        split: CustomSource(
+            annotations=f"shapes/annotations/{split}.json", images=f"shapes/images/{split}"
+        )
         for split in tool.SPLITS
     }
-    custom = {"shapes": CustomDataset("coco", source["train"], source["test"], tuple(NOVEL))}
+    custom = {
+        "shapes": CustomDataset(
+            format="coco", train=source["train"], test=source["test"], novel_classes=tuple(NOVEL)
+        )
+    }
     found = {}
     for part in ("all", "base", "novel"):
         info = resolve_dataset(

@@ -15,7 +15,7 @@ from src.data.mindrecord_build import BuildReport, usable_boxes
 from src.data.mindrecord_io import Row
 from src.data.transforms import decode, resize, resized_shape, to_bgr
 from src.dataset import EvalLoader, build_mindrecord, load_dataset, usable_for_training
-from src.defrcn.built_datacategory import is_few_shot
+from src.model_utils.set_names import is_few_shot
 from tests.golden import golden
 
 pytestmark = pytest.mark.golden

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.defrcn.built_datacategory import XYWH, Annotation, CustomDataset, CustomSource, Record
+from src.defrcn.built_datacategory import XYWH, Annotation, Record
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.paths import project_folder
 
 
@@ -90,8 +91,8 @@ def coco_tree(root: Path, change=None) -> dict[str, CustomDataset]:
     if change is not None:
         change(content)
     (root / "toy" / "train.json").write_text(json.dumps(content))
-    source = CustomSource("toy/train.json", "toy/images")
-    return {"toy": CustomDataset("coco", source, source, novel_classes=("star",))}
+    source = CustomSource(annotations="toy/train.json", images="toy/images")
+    return {"toy": CustomDataset(format="coco", train=source, test=source, novel_classes=("star",))}
 
 
 VOC_OBJECT = """  <object><name>{name}</name><difficult>{difficult}</difficult>

@@ -26,9 +26,9 @@ from src.data.mindrecord_build import BuildReport, usable_boxes
 from src.data.mindrecord_io import open_mindrecord
 from src.data.transforms import decode, header
 from src.dataset import load_dataset
-from src.defrcn.data_types import CustomDataset, CustomSource
 from src.evaluation.detection_rows import read_rows
 from src.model_utils.config import describe_keys, load_config
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.weights.checkpoint import load_weights, read_manifest, save_checkpoint, write_weights
 from src.weights.ckpt_format import read_ckpt
@@ -145,8 +145,8 @@ def bent(draw, good: bytes):
 
 
 def custom(form, annotations, images, **named):
-    source = CustomSource(annotations, images)
-    return {"toy": CustomDataset(form, source, source, **named)}
+    source = CustomSource(annotations=annotations, images=images)
+    return {"toy": CustomDataset(format=form, train=source, test=source, **named)}
 
 
 def check_records(records):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from src.dataset import load_dataset
-from src.defrcn.built_datacategory import CustomDataset, CustomSource
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from tests.helpers.data_helpers import shared, voc_xml
 
 
@@ -60,9 +60,16 @@ def test_voc_photographs(number):
 
 def test_blood_cells():
     folder = shared("byo_bccd")
-    train = CustomSource("annotations/instances_trainval.json", "images")
-    test = CustomSource("annotations/instances_test.json", "images")
-    own = CustomDataset("coco", train, test, ("Platelets",), (), "cocosplit")
+    train = CustomSource(annotations="annotations/instances_trainval.json", images="images")
+    test = CustomSource(annotations="annotations/instances_test.json", images="images")
+    own = CustomDataset(
+        format="coco",
+        train=train,
+        test=test,
+        novel_classes=("Platelets",),
+        classes=(),
+        few_shot="cocosplit",
+    )
     for seed in range(5):
         for shot in (1, 2, 3, 5, 10):
             _, records = load(f"bccd_train_all_{shot}shot_seed{seed}", folder, {"bccd": own})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from src.dataset import load_dataset
-from src.defrcn.built_datacategory import CustomDataset, CustomSource
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.tools import draw_kshot
 from src.tools.draw_kshot import nested_counts
@@ -202,8 +202,17 @@ def test_by_configuration_and_back_through_the_loader(tmp_path, capsys):
     flags = [f"--config_path={tmp_path / 'c.yaml'}", "--shots", "2,5", "--seeds=2"]
     assert draw_kshot.main(flags) == 0
     assert "data.custom.mine.few_shot" in capsys.readouterr().out
-    source = CustomSource("train.json", "images")
-    custom = {"mine": CustomDataset("coco", source, source, ("dog",), (), "shots")}
+    source = CustomSource(annotations="train.json", images="images")
+    custom = {
+        "mine": CustomDataset(
+            format="coco",
+            train=source,
+            test=source,
+            novel_classes=("dog",),
+            classes=(),
+            few_shot="shots",
+        )
+    }
     for seed in (0, 1):
         for shot in (2, 5):
             name = f"mine_train_all_{shot}shot_seed{seed}"
