@@ -67,8 +67,8 @@ class Shown(Batch):
         notes: what is unusual about it, in words.
     """
 
-    name: str
-    pixels: np.ndarray
+    name: str = ""
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     notes: list[str] = field(default_factory=list)
 
 
