@@ -2,11 +2,13 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Trains a small detector on generated pictures, from nothing, on a CPU: base classes first, then
 # three novel classes of five objects each, with and without the calibration block.
-#   bash scripts/run_demo.sh [OUTPUT_DIR]     (default: demo_output in the project)
+#   bash scripts/run_demo.sh [--overwrite] [OUTPUT_DIR]     (default: demo_output in the project)
 # Makes or reuses .venv, draws the pictures, trains, evaluates, also by the C++ program where a
-# compiler is, prints the results and where the pictures are. Every figure printed is in OUTPUT_DIR/summary.json. May be run again: pictures
-# are kept, training starts anew. DEFRCN_DEMO_ARGS holds more flags for both trainings and their
-# evaluations, such as "--seed=1"; DEFRCN_DEMO_ENCODER_STEPS those of the calibration's encoder.
+# compiler is, prints the results and where the pictures are. Every figure printed is in
+# OUTPUT_DIR/summary.json. An interrupted demo goes on with the step that was not finished. A
+# finished one is kept; --overwrite moves it to OUTPUT_DIR.old-N, but for the drawn pictures.
+# DEFRCN_DEMO_ARGS holds more flags for both trainings and their evaluations, such as "--seed=1";
+# DEFRCN_DEMO_ENCODER_STEPS is the number of steps of the calibration's encoder.
 set -euo pipefail
 # shellcheck source=scripts/lib_env.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib_env.sh"
@@ -14,32 +16,80 @@ set -euo pipefail
 BASE=configs/demo/shapes_base.yaml
 NOVEL=configs/demo/shapes_fsod_5shot.yaml
 DEMO_MB=1000 # pictures, checkpoints and results
-DEMO_MARKER=.made-by-run-demo
+MARKER_FILE=.made-by-run-demo # whose folder it is; locked while a demo runs in it
+STEPS_FILE=steps.txt          # the settings, then a line for each finished step with its seconds
 SHAPE=208 # pixels, one input shape for the exported detector: the longest side of these pictures
 
-case "${1:-}" in
-  -h | --help)
-    sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
-    exit 0
-    ;;
-  -*)
-    echo "usage: bash scripts/run_demo.sh [OUTPUT_DIR]" >&2
-    exit 2
-    ;;
-esac
-if [ $# -gt 1 ]; then
-  echo "usage: bash scripts/run_demo.sh [OUTPUT_DIR]   (quote a name with spaces)" >&2
+usage() {
+  echo "usage: bash scripts/run_demo.sh [--overwrite] [OUTPUT_DIR]   (quote a name with spaces)" >&2
   exit 2
-fi
+}
 
-output=${1:-$PROJECT/demo_output}
+overwrite="" output=""
+for word in "$@"; do
+  case $word in
+    -h | --help)
+      sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    --overwrite) overwrite=yes ;;
+    -*) usage ;;
+    *)
+      [ -z "$output" ] || usage
+      output=$word
+      ;;
+  esac
+done
+output=${output:-$PROJECT/demo_output}
+settings="settings ${DEFRCN_DEMO_ARGS:-} ${DEFRCN_DEMO_ENCODER_STEPS:=400}"
+
+# Makes the folder and keeps other demos out of it, as long as this one or a step of it runs.
+claim() {
+  mkdir -p "$output" 2>/dev/null || fail "$output cannot be made; name another folder."
+  output=$(cd "$output" && pwd -P)
+  [ -e "$output/$MARKER_FILE" ] || [ -z "$(ls -A "$output")" ] ||
+    fail "$output holds other files; name a new or empty folder."
+  touch "$output/$MARKER_FILE" 2>/dev/null || fail "$output cannot be written; name another folder."
+  exec 9<>"$output/$MARKER_FILE"
+  if command -v flock >/dev/null && ! flock -n 9; then
+    fail "$output is in use by another demo (process $(cat "$output/$MARKER_FILE")) or a step of it;" \
+      "wait for its end, or name another folder."
+  fi
+  echo "$$" >"$output/$MARKER_FILE"
+}
+
+# Refuses what another demo left, unless it can be gone on with or is to be moved away.
+look() {
+  local found ways="name another folder, or add --overwrite, which moves it to $output.old-N"
+  [ -z "$overwrite" ] || return 0
+  if [ -e "$output/summary.json" ]; then
+    found=$(date -r "$output/summary.json" '+%Y-%m-%d %H:%M')
+    fail "$output holds a finished demo (summary.json of $found); $ways."
+  fi
+  [ -e "$output/$STEPS_FILE" ] || return 0
+  found=$(head -n 1 "$output/$STEPS_FILE")
+  [ "$found" = "$settings" ] ||
+    fail "$output holds an interrupted demo with other settings ($found); set these, $ways."
+}
+
+# The folder as a whole, so that its results stay together; pictures are used again.
+move_away() {
+  local number=1 name
+  [ -e "$output/$STEPS_FILE" ] || [ -e "$output/checkpoints" ] || return 0 # nothing but pictures
+  while [ -e "$output.old-$number" ]; do number=$((number + 1)); done
+  mv "$output" "$output.old-$number"
+  mkdir "$output"
+  for name in data mindrecord; do
+    if [ -e "$output.old-$number/$name" ]; then mv "$output.old-$number/$name" "$output/"; fi
+  done
+  say "the demo that was here is in $output.old-$number now"
+  touch "$output/$MARKER_FILE"
+  claim
+}
+
 need_disk "$output" "$DEMO_MB" "the demo's output"
-mkdir -p "$output" 2>/dev/null || fail "$output cannot be made; name another folder."
-output=$(cd "$output" && pwd)
-# An earlier run's results are removed below, so the folder has to be the demo's own.
-[ -e "$output/$DEMO_MARKER" ] || [ -z "$(ls -A "$output")" ] ||
-  fail "$output holds other files; name a new or empty folder."
-touch "$output/$DEMO_MARKER" 2>/dev/null || fail "$output cannot be written; name another folder."
+claim
+look
 
 read -r -a more <<<"${DEFRCN_DEMO_ARGS:-}"
 more=("--datasets_root=$output/data" "${more[@]+"${more[@]}"}")
@@ -62,8 +112,8 @@ novel_flags=(
 draw() { "$VENV_PYTHON" -m src.demo.make_data --output "$output/data/shapes" --seed 0; }
 
 train_base() {
-  "$VENV_PYTHON" train.py "${base_flags[@]}" --test.eval_at_end=false |
-    tee "$output/train_base.log"
+  "$VENV_PYTHON" train.py "${base_flags[@]}" --test.eval_at_end=false --resume=true |
+    tee -a "$output/train_base.log"
 }
 
 # evaluate NAME CHECKPOINTS FLAGS...: results/NAME and eval_NAME.log
@@ -82,13 +132,13 @@ operate() {
 
 train_encoder() {
   "$VENV_PYTHON" -m src.tools.pretrain_encoder --output "$output/checkpoints/encoder.ckpt" \
-    "--steps=${DEFRCN_DEMO_ENCODER_STEPS:-400}" "${base_flags[@]}" | tee "$output/encoder.log"
+    "--steps=$DEFRCN_DEMO_ENCODER_STEPS" "${base_flags[@]}" | tee "$output/encoder.log"
 }
 
 train_novel() {
-  "$VENV_PYTHON" train.py "${novel_flags[@]}" --test.eval_at_end=false \
+  "$VENV_PYTHON" train.py "${novel_flags[@]}" --test.eval_at_end=false --resume=true \
     "--model_pretrained_path=$output/checkpoints/model_reset_remove.ckpt" |
-    tee "$output/train_novel.log"
+    tee -a "$output/train_novel.log"
 }
 
 predict() {
@@ -116,20 +166,24 @@ deploy() {
     bash scripts/run_infer_310.sh "$output/inference/base.mindir" "$output/data" "$BASE" CPU
 }
 
-seconds=()
-# step NUMBER NAME TITLE COMMAND...: time it
+# step NUMBER NAME TITLE COMMAND...: unless an interrupted demo has finished it; times it.
 step() {
   local name=$2 started=$SECONDS
   say "[$1/11] $3"
   shift 3
+  if grep -q "^$name " "$output/$STEPS_FILE"; then
+    say "finished before"
+    return
+  fi
   "$@"
-  seconds+=("--${name}_seconds" "$((SECONDS - started))")
+  echo "$name $((SECONDS - started))" >>"$output/$STEPS_FILE"
 }
 
 say "[1/11] Python environment"
 set_up_environment requirements.txt
 cd "$PROJECT"
-rm -rf "$output"/{checkpoints,results,predictions,inference} "$output"/*.log "$output/summary.json"
+if [ -n "$overwrite" ]; then move_away; fi
+[ -e "$output/$STEPS_FILE" ] || echo "$settings" >"$output/$STEPS_FILE"
 step 2 data "pictures" draw
 step 3 train "training on nine base classes" train_base
 step 4 eval "evaluation on held-out pictures" evaluate base base "${base_flags[@]}"
@@ -143,4 +197,4 @@ step 9 eval_novel_pcb "evaluation with calibration, and a report" \
 step 10 predict "predictions on new pictures" predict
 step 11 deploy "export, and evaluation of the base detector by the C++ program" deploy
 say "results"
-"$VENV_PYTHON" -m src.demo.summary --output "$output" "${seconds[@]}"
+"$VENV_PYTHON" -m src.demo.summary --output "$output"

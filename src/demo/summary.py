@@ -1,11 +1,11 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Sum up a run of scripts/run_demo.sh: print the figures, write them to summary.json.
 
-    python -m src.demo.summary --output DIR --data_seconds 20 --train_seconds 300 ...
+    python -m src.demo.summary --output DIR
 
-Reads what the run left in DIR: the data set's manifest, the logs of trainings and evaluations,
-`results/*/metrics.json`, and the C++ program's results if there are any. The JSON file holds
-every figure of these, and all that is printed here.
+Reads what the run left in DIR: the seconds of its steps, the data set's manifest, the logs of
+trainings and evaluations, `results/*/metrics.json`, and the C++ program's results if there are
+any. The JSON file holds every figure of these, and all that is printed here.
 """
 
 from __future__ import annotations
@@ -76,6 +76,19 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         raise InputError(f"{path}: cannot be read ({error}); run the demo again.") from error
 
 
+def read_seconds(path: Path) -> dict[str, int]:
+    """Return the wall time of each of `STEPS` from the lines "NAME SECONDS" of a file.
+
+    Raises:
+        InputError: a step has not been finished.
+    """
+    found = dict(re.findall(r"(?m)^([a-z_]+) (\d+)$", read_text(path)))
+    missing = [step for step in STEPS if step not in found]
+    if missing:
+        raise InputError(f"{path}: the step {missing[0]} is not finished; run the demo again.")
+    return {step: int(found[step]) for step in STEPS}
+
+
 def read_training(log: Path) -> list[dict[str, float]]:
     """Return the lines of the training's log as numbers: losses, rate, speed, memory."""
     rows = []
@@ -104,13 +117,9 @@ def evaluations(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     return [metrics] if "results" in metrics else list(metrics.values())
 
 
-def summarize(output: Path, seconds: dict[str, int]) -> dict[str, Any]:
-    """Collect every figure of a run.
-
-    Args:
-        output: the demo's folder.
-        seconds: wall time of each of `STEPS`.
-    """
+def summarize(output: Path) -> dict[str, Any]:
+    """Collect every figure of a run in the demo's folder."""
+    seconds = read_seconds(output / "steps.txt")
     results = output / "results"
     metrics = {name: results / name / "metrics.json" for name in EVALUATIONS}
     if (output / DEPLOYED).exists():
@@ -161,11 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write summary.json and print it as text."""
     parser = argparse.ArgumentParser(prog="python -m src.demo.summary", description="Sum up.")
     parser.add_argument("--output", type=Path, required=True, help="the demo's folder")
-    for step in STEPS:
-        parser.add_argument(f"--{step}_seconds", type=int, required=True, help="wall time")
     arguments = parser.parse_args(argv)
-    seconds = {step: getattr(arguments, f"{step}_seconds") for step in STEPS}
-    summary = summarize(arguments.output, seconds)
+    summary = summarize(arguments.output)
     path = arguments.output / "summary.json"
     write_json(path, summary)
     sys.stdout.write(f"{report(summary)}\nevery figure:   {path}\n")

@@ -27,7 +27,7 @@ CALIBRATED = {
     **NOVEL,
     "summary": {"all": {**EVALUATION["summary"]["all"], "AP": 21.7, "AP50": 44.9}},
 }
-SECONDS = [f"--{name}_seconds={number}" for number, name in enumerate(STEPS, 11)]
+SECONDS = [f"{name} {number}\n" for number, name in enumerate(STEPS, 11)]
 TRAIN_LOG = (
     "12:00:00 INFO 4 images a step; the schedule is used as it stands\n"
     "12:00:10 INFO step 50/100  total 2.2500  loss_rpn_cls 0.2500  loss_cls 2.0000  "
@@ -52,6 +52,7 @@ def finished(tmp_path):
     for name, entry in (("base", EVALUATION), ("novel", NOVEL), ("novel_pcb", CALIBRATED)):
         write(f"results/{name}/metrics.json", {entry["dataset"]: entry})
         write(f"eval_{name}.log", EVAL_LOG)
+    write("steps.txt", "".join(["settings --a=1 \n", *SECONDS]))
     write("train_base.log", TRAIN_LOG.format(last="0.7500"))
     write("train_novel.log", TRAIN_LOG.format(last="0.3125"))
     return tmp_path
@@ -67,7 +68,7 @@ def numbers(value):
 
 
 def test_every_printed_figure_is_in_the_file(finished, capsys):
-    assert main([f"--output={finished}", *SECONDS]) == 0
+    assert main([f"--output={finished}"]) == 0
     summary = json.loads((finished / "summary.json").read_text())
     stored = numbers(summary)
     printed = capsys.readouterr().out.replace(str(finished), "")
@@ -89,7 +90,7 @@ def test_every_printed_figure_is_in_the_file(finished, capsys):
 
 
 def test_each_row_says_what_it_is(finished, capsys):
-    main([f"--output={finished}", *SECONDS])
+    main([f"--output={finished}"])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row.split("|")[3].strip() for row in rows] == ["AP50", "83.5", "83.5", "44.9"]
     assert "without calibration" in rows[2]
@@ -97,12 +98,12 @@ def test_each_row_says_what_it_is(finished, capsys):
 
 
 def test_the_inference_programs_figures_are_shown_if_there_are_any(finished, capsys):
-    main([f"--output={finished}", *SECONDS])
+    main([f"--output={finished}"])
     assert "C++ program was left out" in capsys.readouterr().out
     path = finished / DEPLOYED
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"shapes_test_base": CALIBRATED}))
-    main([f"--output={finished}", *SECONDS])
+    main([f"--output={finished}"])
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if "by the C++ program" in line]
     assert row.split("|")[3].strip() == "44.9"
@@ -133,5 +134,12 @@ def test_logs_are_read_as_numbers(finished):
 def test_a_missing_result_is_named(finished):
     (finished / "results" / "novel" / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"metrics\.json"):
-        main([f"--output={finished}", *SECONDS])
+        main([f"--output={finished}"])
+    assert not (finished / "summary.json").exists()
+
+
+def test_a_step_that_is_not_finished_is_named(finished):
+    (finished / "steps.txt").write_text("".join(SECONDS[:4]))
+    with pytest.raises(InputError, match=rf"steps\.txt: the step {STEPS[4]} is not finished"):
+        main([f"--output={finished}"])
     assert not (finished / "summary.json").exists()

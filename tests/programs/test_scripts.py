@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
+from src.demo.summary import STEPS
 from src.model_utils.paths import project_folder
 
 ROOT = project_folder()
@@ -203,7 +206,7 @@ def test_someone_elses_folder_is_not_removed(project):
 def stub_environment(project, body):
     """An environment whose Python is a shell script; every requirement counts as installed."""
     python = project / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
+    python.parent.mkdir(parents=True, exist_ok=True)
     python.write_text(f"#!/bin/sh\n{body}\n")
     python.chmod(0o755)
     for name in REQUIREMENTS:
@@ -268,13 +271,87 @@ def test_run_demo_calls_its_steps_in_order(project, tmp_path):
         ),
         ("-m src.demo.make_data ", f" --output {output}/data/new --seed 1 "),
         ("-m src.predict ", f" --input_path={output}/data/new/images/test "),
-        ("-m src.demo.summary ", f" --output {output} --data_seconds 0 --train_seconds "),
+        ("-m src.demo.summary ", f" --output {output} "),
     )
     assert len(lines) == len(expected), lines
     for line, (start, part) in zip(lines, expected):
         assert line.startswith(start), line
         assert part in f"{line} ", line
-    assert run(project, "run_demo.sh", "out put").returncode == 0
+    steps = (output / "steps.txt").read_text().splitlines()
+    assert steps[0] == "settings --a.b=1 --c=2 400"
+    assert [line.split()[0] for line in steps[1:]] == list(STEPS)
+
+
+def test_a_finished_demo_is_kept(project, tmp_path):
+    stub_environment(project, demo_answers())
+    assert run(project, "run_demo.sh", "out").returncode == 0
+    output = tmp_path / "out"
+    for name in ("summary.json", "data/a.jpg", "checkpoints/base/a.ckpt", "train_base.log"):
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        (output / name).write_text(name)
+    before = sorted(output.rglob("*"))
+    done = run(project, "run_demo.sh", "out")
+    assert done.returncode == 1
+    assert f"{output} holds a finished demo (summary.json of " in done.stderr
+    assert f"--overwrite, which moves it to {output}.old-N" in done.stderr
+    assert "train.py" not in done.stdout
+    assert sorted(output.rglob("*")) == before
+
+    done = run(project, "run_demo.sh", "out", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert f"is in {output}.old-1 now" in done.stdout
+    assert done.stdout.count("train.py --config_path=configs/demo/") == 2
+    old = tmp_path / "out.old-1"
+    for name in ("summary.json", "checkpoints/base/a.ckpt", "train_base.log"):
+        assert (old / name).read_text() == name
+        assert not (output / "checkpoints").exists()
+    assert (output / "data" / "a.jpg").exists()  # used again
+    assert not (old / "data").exists()
+    assert run(project, "run_demo.sh", "--overwrite", "out").returncode == 0
+    assert (tmp_path / "out.old-2").is_dir()
+
+
+def test_an_interrupted_demo_goes_on(project, tmp_path):
+    python = stub_environment(project, demo_answers(train="exit 3"))
+    assert run(project, "run_demo.sh", "out").returncode == 3
+    python.write_text(f"#!/bin/sh\n{demo_answers()}\n")
+    done = run(project, "run_demo.sh", "out", DEFRCN_DEMO_ARGS="--seed=1")
+    assert done.returncode == 1
+    assert "holds an interrupted demo with other settings (settings  400)" in done.stderr
+    done = run(project, "run_demo.sh", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished before") == 1  # the pictures
+    assert "-m src.demo.make_data --output" not in done.stdout.partition("train")[0]
+    assert "--resume=true" in done.stdout
+    log = (tmp_path / "out" / "train_base.log").read_text()
+    assert len(log.splitlines()) == 2  # both attempts
+    done = run(project, "run_demo.sh", "out")
+    assert done.stdout.count("finished before") == len(STEPS)
+    assert "-m src.demo.summary" in done.stdout
+    assert not list(tmp_path.glob("out.old-*"))
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this system")
+def test_two_demos_in_one_folder(project, tmp_path):
+    stub_environment(project, demo_answers(train="sleep 60"))
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    command = ["bash", str(project / "scripts" / "run_demo.sh"), str(tmp_path / "out")]
+    first = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        end = time.monotonic() + 30
+        while not (tmp_path / "out" / "train_base.log").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        before = (tmp_path / "out" / "steps.txt").read_text()
+        done = run(project, "run_demo.sh", "out", "--overwrite")
+        assert done.returncode == 1
+        assert f"is in use by another demo (process {first.pid})" in done.stderr
+        assert (tmp_path / "out" / "steps.txt").read_text() == before
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    stub_environment(project, demo_answers())
+    assert run(project, "run_demo.sh", "out").returncode == 0  # a killed one is no obstacle
 
 
 def test_run_demo_stops_when_training_fails(project):
@@ -282,7 +359,7 @@ def test_run_demo_stops_when_training_fails(project):
     done = run(project, "run_demo.sh")
     assert done.returncode == 3
     assert "eval.py" not in done.stdout
-    assert (project / "demo_output").is_dir()
+    assert "train" not in (project / "demo_output" / "steps.txt").read_text()
 
 
 def test_run_demo_leaves_other_peoples_folders_alone(project, tmp_path):
