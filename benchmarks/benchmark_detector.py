@@ -38,7 +38,8 @@ def build(name: str, size: tuple[int, int]) -> tuple:
 
     from src.assembly.training import make_detector
     from src.model_utils.config import load_config
-    from src.network_define import build_optimizer, initialise
+    from src.network_define import build_optimizer
+    from src.weights.initialise import initialise
 
     flags = []
     if name.endswith("plain"):
@@ -132,8 +133,8 @@ def part(name: str, net, inputs: tuple) -> Callable[[], None]:
         return x.mean()
 
     def rpn(x):
-        logits, deltas = net.proposal_generator(x)
-        losses = net.proposal_generator.losses(
+        logits, deltas = net.proposal_generator.rpn_head(x)
+        losses = net.proposal_generator.target_losses(
             x, logits, deltas, anchors, anchor_valid, inputs[3], inputs[5], inputs[6]
         )
         return losses[0] + losses[1]
@@ -144,17 +145,17 @@ def part(name: str, net, inputs: tuple) -> Callable[[], None]:
     def res5(x):
         out = x
         for block in net.roi_heads.res5:
-            out = block.on_tiles(out)
+            out = block(out)
         return out.mean()
 
     if name == "stem to res3":
         forward = ms.jit(early, fullgraph=True)
         return lambda: forward(images).asnumpy()
     if name == "proposals":
-        logits, deltas = (one.copy() for one in net.proposal_generator(rpn_features))
+        logits, deltas = (one.copy() for one in net.proposal_generator.rpn_head(rpn_features))
 
         def propose(a, b):
-            return net.propose(net.train_proposals, a, b, anchors, anchor_valid, sizes)[0]
+            return net.proposal_generator.train_proposals(a, b, anchors, anchor_valid, sizes)[0]
 
         forward = ms.jit(propose, fullgraph=True)
         return lambda: forward(logits, deltas).asnumpy()

@@ -30,8 +30,9 @@ from src.engine.inference import Network, detect, rows_of
 from src.engine.parallel import ALONE
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import Runtime
-from src.network_define import build_eval_step, initialise
+from src.network_define import build_eval_step
 from src.util import write_json
+from src.weights.initialise import initialise
 
 LIMIT = 0.05  # growth over the second half, as a share
 NAMES = ("a", "b", "c")

@@ -193,11 +193,7 @@ def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, taps: bo
             images = (image - self.mean) / self.std * mask
             stem, res2, res3, res4 = net.backbone.stages(images, padded)
             rpn, valid_size, anchor_valid = net.rpn_inputs(res4, padded)
-            logits, deltas = net.proposal_generator(rpn)
-            anchors = net.proposal_generator.anchors(res4.shape[1], res4.shape[2])
-            proposals = net.propose(
-                net.test_proposals, logits, deltas, anchors, anchor_valid, sizes
-            )[0]
+            proposals, _ = net.proposal_generator(rpn, anchor_valid, sizes)
             cls = net.roi_heads(net.rcnn_features(res4), proposals, valid_size)[0]
             return stem, res2, res3, res4, proposals, cls, ops.concat((image_id, image_id))
 

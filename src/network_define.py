@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Callable, Sequence
 
 import mindspore as ms
@@ -15,25 +13,27 @@ from src.adamw_optimizer import AdamW
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
-from src.defrcn.rcnn import Res5ROIHeads
-from src.defrcn.resnet import STAGE_BLOCKS, ResNetC4, norm_of
-from src.defrcn.rpn import RPN, RPNHead
+from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads
+from src.defrcn.resnet import STAGE_BLOCKS, STRIDE, ResNetC4, freeze, make_stage, norm_of
+from src.defrcn.roi_align import ROIAlign
+from src.defrcn.rpn import RPN, ConvBias, RPNHead
 from src.model_utils.config import ModelSection
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD, weight_decay_of
 
 
 def build_detector(
-    model: ModelSection, *, num_classes: int, max_size: float, masked: bool, fast: bool
+    model: ModelSection, *, num_classes: int, max_size: float, masked: bool
 ) -> DeFRCN:
-    """Build the detector, all parameters at their neutral values (see `initialise`).
+    """Build the detector, all parameters at their neutral values (see `weights.initialise`).
+
+    It is computed with built-in operators; `defrcn.fast.make_fast` exchanges parts of it.
 
     Args:
         model: the `model` section.
         num_classes: K, foreground classes.
         max_size: longest side of an input, pixels of the model frame.
         masked: whether batches come in fixed shapes larger than themselves.
-        fast: use the formulations of `src.defrcn.winograd` and pool only what res5 reads.
 
     Raises:
         InputError: if keys do not go together.
@@ -44,17 +44,13 @@ def build_detector(
             "input.input_shapes: fixed shapes need model.backbone.norm FrozenBN, because another "
             "norm would measure the padding; use input_shapes: exact"
         )
-    res5_norm = norm_of(backbone.norm, roi.freeze_feat)
+    if model.anchors.stride != STRIDE:
+        raise InputError(
+            f"model.anchors.stride: res4 has a stride of {STRIDE}, not {model.anchors.stride}"
+        )
     channels = 4 * backbone.res2_out_channels
-    stride = model.anchors.stride
-    if stride != 16:
-        raise InputError(f"model.anchors.stride: res4 has a stride of 16, not {stride}")
-    anchors = AnchorGenerator(
-        model.anchors.sizes, model.anchors.aspect_ratios, stride, model.anchors.offset
-    )
-    head = RPNHead(channels, anchors.num_cell_anchors, winograd=fast)
-    return DeFRCN(
-        backbone=ResNetC4(
+    detector = DeFRCN(
+        ResNetC4(
             depth=backbone.depth,
             norm=backbone.norm,
             freeze_at=backbone.freeze_at,
@@ -62,85 +58,75 @@ def build_detector(
             res2_channels=backbone.res2_out_channels,
             masked=masked,
         ),
-        proposal_generator=RPN(
-            head,
-            anchors,
-            iou_thresholds=rpn.iou_thresholds,
-            num_samples=rpn.batch_size_per_image,
-            positive_fraction=rpn.positive_fraction,
-            box_weights=rpn.bbox_reg_weights,
-            smooth_l1_beta=rpn.smooth_l1_beta,
-            loss_weights=(rpn.loss_weight, rpn.loss_weight * rpn.bbox_loss_weight),
-            sampled_gradient=fast,
-        ),
-        roi_heads=Res5ROIHeads(
-            num_blocks=STAGE_BLOCKS[backbone.depth][3],
-            in_channels=channels,
-            norm=res5_norm,
-            pooler_resolution=roi.pooler_resolution,
-            spatial_scale=1.0 / stride,
-            max_size=max_size,
-            num_classes=num_classes,
-            dropout_ratio=roi.dropout_ratio if roi.cls_dropout else 0.0,
-            freeze_res5=roi.freeze_feat,
-            even_bins=fast,
-            tiles=fast and roi.pooler_resolution in (7, 8) and res5_norm == "FrozenBN",
-        ),
-        train_proposals=_proposals(model, rpn.pre_nms_topk_train, rpn.post_nms_topk_train),
-        test_proposals=_proposals(model, rpn.pre_nms_topk_test, rpn.post_nms_topk_test),
+        _rpn(model, channels),
+        _roi_heads(model, channels, num_classes, max_size),
         num_channels=channels,
-        num_classes=num_classes,
         rpn_scale=rpn.backward_scale if rpn.enable_decouple else None,
         rcnn_scale=roi.backward_scale if roi.enable_decouple else None,
         masked=masked,
-        freeze_rpn=rpn.freeze,
-        roi_num_samples=roi.batch_size_per_image,
-        roi_positive_fraction=roi.positive_fraction,
-        roi_iou_threshold=roi.iou_threshold,
-        roi_append_gt=roi.append_gt,
-        roi_box_weights=roi.bbox_reg_weights,
-        roi_smooth_l1_beta=roi.smooth_l1_beta,
-        roi_box_loss_weight=roi.bbox_loss_weight,
+    )
+    if rpn.freeze:
+        freeze(detector.proposal_generator)
+    if roi.freeze_feat:
+        freeze(detector.roi_heads.res5)
+    return detector
+
+
+def _rpn(model: ModelSection, channels: int) -> RPN:
+    rpn, anchors = model.rpn, model.anchors
+    generator = AnchorGenerator(
+        anchors.sizes, anchors.aspect_ratios, anchors.stride, anchors.offset
+    )
+    count = generator.num_cell_anchors
+    head = RPNHead(
+        ConvBias(channels, channels, 3),
+        ConvBias(channels, count, 1),
+        ConvBias(channels, 4 * count, 1),
+    )
+    return RPN(
+        head,
+        generator,
+        _proposals(model, rpn.pre_nms_topk_train, rpn.post_nms_topk_train),
+        _proposals(model, rpn.pre_nms_topk_test, rpn.post_nms_topk_test),
+        iou_thresholds=rpn.iou_thresholds,
+        num_samples=rpn.batch_size_per_image,
+        positive_fraction=rpn.positive_fraction,
+        box_weights=rpn.bbox_reg_weights,
+        smooth_l1_beta=rpn.smooth_l1_beta,
+        loss_weights=(rpn.loss_weight, rpn.loss_weight * rpn.bbox_loss_weight),
     )
 
 
 def _proposals(model: ModelSection, pre_nms_topk: int, post_nms_topk: int) -> ProposalGenerator:
-    rpn = model.rpn
     return ProposalGenerator(
         pre_nms_topk=pre_nms_topk,
         post_nms_topk=post_nms_topk,
-        nms_threshold=rpn.nms_threshold,
-        min_box_size=rpn.min_box_size,
-        box_weights=rpn.bbox_reg_weights,
+        nms_threshold=model.rpn.nms_threshold,
+        min_box_size=model.rpn.min_box_size,
+        box_weights=model.rpn.bbox_reg_weights,
     )
 
 
-def initialise(net: nn.Cell, seed: int) -> None:
-    """Draw the start of a run without weights, each array from the seed and its name.
-
-    Convolutions: normal with std sqrt(2 / fan_out) (He et al. 2015); RPN and class layer: 0.01;
-    box layer: 0.001; biases 0. With norms that train (BN, GN) the scale of a convolution does not
-    matter to what comes out, but the smaller it is the faster SGD turns it (van Laarhoven 2017);
-    those start at 0.3 of that, or a short run would leave them where they were. Where norms are
-    frozen nothing else bounds what blocks add up to: each starts with 0.3 of its output.
-    """
-    names = {parameter.name for parameter in net.trainable_params()}
-    for parameter in net.get_parameters():
-        name, shape = parameter.name, parameter.shape
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        if len(shape) >= 2 and name.endswith(".weight") and "affine" not in name:
-            if "rpn_head" in name or "cls_score" in name:
-                std = 0.01
-            elif "bbox_pred" in name:
-                std = 0.001
-            else:
-                std = math.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
-                if name.replace(".weight", ".norm.weight") in names:
-                    std *= 0.3
-            values = (rng.standard_normal(shape) * std).astype(np.float32)
-            parameter.set_data(Tensor(values))
-        elif name.endswith("conv3.norm.weight") and not parameter.requires_grad:
-            parameter.set_data(Tensor(np.full(shape, 0.3, np.float32)))
+def _roi_heads(
+    model: ModelSection, channels: int, num_classes: int, max_size: float
+) -> Res5ROIHeads:
+    roi, backbone = model.roi_heads, model.backbone
+    norm = norm_of(backbone.norm, roi.freeze_feat)
+    dropout = roi.dropout_ratio if roi.cls_dropout else 0.0
+    return Res5ROIHeads(
+        ROIAlign(roi.pooler_resolution, 1.0 / STRIDE, max_size),
+        make_stage(STAGE_BLOCKS[backbone.depth][3], channels, 2 * channels, 2, norm),
+        BoxMaps(roi.pooler_resolution),
+        BoxPredictor(2 * channels, num_classes, dropout),
+        num_classes=num_classes,
+        num_samples=roi.batch_size_per_image,
+        positive_fraction=roi.positive_fraction,
+        iou_threshold=roi.iou_threshold,
+        append_gt=roi.append_gt,
+        box_weights=roi.bbox_reg_weights,
+        smooth_l1_beta=roi.smooth_l1_beta,
+        box_loss_weight=roi.bbox_loss_weight,
+    )
 
 
 def parameters_of(net: nn.Cell) -> dict[str, np.ndarray]:
@@ -212,29 +198,9 @@ def build_train_step(
     """
     net.set_train(True)
 
-    def total_loss(
-        images: Tensor,
-        image_sizes: Tensor,
-        padded_size: Tensor,
-        gt_boxes: Tensor,
-        gt_classes: Tensor,
-        gt_valid: Tensor,
-        rpn_noise: Tensor,
-        roi_noise: Tensor,
-        dropout_noise: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        losses = net.losses(
-            images,
-            image_sizes,
-            padded_size,
-            gt_boxes,
-            gt_classes,
-            gt_valid,
-            rpn_noise,
-            roi_noise,
-            dropout_noise,
-        )
-        return sum(losses), ms.ops.stack(losses)
+    def total_loss(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        losses = net.losses(*inputs)
+        return sum(losses), ops.stack(losses)
 
     gradient = ms.value_and_grad(total_loss, None, optimizer.parameters, has_aux=True)
 

@@ -37,6 +37,7 @@ PARTS = {
         "rpn",
         "proposal_generator",
         "portable",
+        "fast",
         "bbox_assign_sample",
         "bbox_assign_sample_stage2",
         "roi_align",

@@ -59,14 +59,9 @@ def for_export(config: Config) -> Config:
     other, is the same inside a larger input.
 
     Raises:
-        InputError: see `input_shape`; or the norm is GN, which measures the padding.
+        InputError: see `input_shape`.
     """
     backbone = config.model.backbone
-    if backbone.norm == "GN":
-        raise InputError(
-            "model.backbone.norm: GN measures the padding of a fixed input shape, so that such a "
-            "network cannot be exported; train with BN or FrozenBN"
-        )
     backbone = backbone.model_copy(update={"norm": "FrozenBN"})
     shapes = config.input.model_copy(update={"input_shapes": (input_shape(config),)})
     model = config.model.model_copy(update={"backbone": backbone})

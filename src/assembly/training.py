@@ -14,6 +14,7 @@ from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
 from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
+from src.defrcn.fast import make_fast
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import Trainer
@@ -26,7 +27,6 @@ from src.network_define import (
     build_detector,
     build_optimizer,
     build_train_step,
-    initialise,
     set_parameters,
 )
 from src.util import write_json
@@ -34,6 +34,7 @@ from src.weights.checkpoint import (
     TrainingCheckpoint,
     load_weights,
 )
+from src.weights.initialise import initialise
 from src.weights.note import check_classes, class_names_of
 from src.weights.parameter_rules import (
     BACKBONE_PRETRAINED,
@@ -45,6 +46,9 @@ from src.weights.parameter_rules import (
 )
 
 logger = logging.getLogger(__name__)
+
+# What `model.formulation: auto` is on each device: only on CPUs was it measured.
+FORMULATIONS = {"CPU": "fast", "GPU": "plain", "Ascend": "plain"}
 
 
 def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Record]) -> None:
@@ -156,13 +160,21 @@ def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
             "set it to that number or leave it out"
         )
     exact = config.input.input_shapes == "exact"
-    return build_detector(
+    net = build_detector(
         config.model,
         num_classes=len(class_names),
         max_size=max(config.input.max_size_train, config.input.max_size_test),
         masked=not exact,
-        fast=config.model.formulation != "plain",
     )
+    if formulation_of(config) == "fast":
+        make_fast(net)
+    return net
+
+
+def formulation_of(config: Config) -> str:
+    """How layers are computed, "fast" or "plain", chosen for the device where the key is `auto`."""
+    wanted = config.model.formulation
+    return FORMULATIONS[config.device_target] if wanted == "auto" else wanted
 
 
 def load_into(net: DeFRCN, params: dict[str, np.ndarray], source: str, rule: ParameterRule) -> None:
@@ -191,11 +203,12 @@ def load_detector(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None
         logger.info("%s has no class and box layer: they start anew", path)
     else:
         bias = params.get("roi_heads.box_predictor.cls_score.bias")
-        given = net.num_classes if bias is None else len(bias) - 1
-        if given != net.num_classes:
+        wanted = net.roi_heads.num_classes
+        given = wanted if bias is None else len(bias) - 1
+        if given != wanted:
             raise InputError(
                 f"model_pretrained_path: {path} is for {given} classes, the training set has "
-                f"{net.num_classes}; make it ready for them with python -m src.model_surgery"
+                f"{wanted}; make it ready for them with python -m src.model_surgery"
             )
         check_classes(class_names_of(path), class_names, path, "the training set")
     load_into(net, params, str(path), rule)
@@ -243,7 +256,7 @@ def load_start(
         raise InputError(
             "backbone_pretrained_path and model_pretrained_path are empty, but a network with "
             "model.backbone.norm FrozenBN cannot be trained from random weights; name a file, "
-            "or set the norm to BN (GN for one picture a step) and freeze_at to 0"
+            "or set the norm to BN and freeze_at to 0"
         )
 
 

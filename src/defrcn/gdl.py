@@ -23,13 +23,13 @@ def scale_gradient(features: Tensor, scale: float) -> Tensor:
 
 
 class AffineLayer(nn.Cell):
-    """Learned scale and shift of each channel, the last axis; identity at the start.
+    """Learned per-channel scale and shift, identity at the start.
 
     Args:
         num_channels: C.
 
     Inputs:
-        - **features** (Tensor) - (..., C) float32.
+        - **features** (Tensor) - (..., C) float32, channels last.
 
     Outputs:
         Tensor of the same shape.
@@ -37,7 +37,7 @@ class AffineLayer(nn.Cell):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        shape = (1, num_channels, 1, 1)
+        shape = (1, num_channels, 1, 1)  # as the official checkpoints have it
         self.weight = Parameter(Tensor(np.ones(shape, np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(shape, np.float32)), name="bias")
 

@@ -13,8 +13,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.proposal_generator import ProposalGenerator
-from src.defrcn.resnet import ConvNorm
+from src.defrcn.proposal_generator import ProposalGenerator, stacked
+from src.defrcn.resnet import STRIDE, ConvNorm
 
 # 6000 overlapping boxes took 13 rounds; whether these were enough is an output of the network.
 NMS_ROUNDS = 32
@@ -86,6 +86,41 @@ class FixedPointNMS(nn.Cell):
         return (place.reshape(-1, 1) < place.reshape(1, -1)).astype(ms.float32)
 
 
+class PortableProposals(ProposalGenerator):
+    """A `ProposalGenerator` of this module's parts; it also says whether suppression was settled.
+
+    Args:
+        generator: the one whose settings it takes.
+    """
+
+    def __init__(self, generator: ProposalGenerator) -> None:
+        super().__init__(
+            pre_nms_topk=generator.pre_nms_topk,
+            post_nms_topk=generator.post_nms_topk,
+            nms_threshold=generator.nms_threshold,
+            min_box_size=generator.min_box_size,
+            box_weights=generator.box_weights,
+        )
+        self.best_first = TopFirst()
+        self.suppress = FixedPointNMS(generator.nms_threshold)
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        image_sizes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """For one image, N = 1: as `ProposalGenerator`, and `undecided` (1,), 0 once settled."""
+        boxes, scores, usable = self.candidates(
+            logits[0], deltas[0], anchors, anchor_valid, image_sizes[0]
+        )
+        kept, undecided = self.suppress(self.effaced(boxes, usable), scores)
+        image = self.first(boxes, scores, ops.logical_and(kept, usable))
+        return stacked([image]) + (undecided,)
+
+
 class FixedAnchors(nn.Cell):
     """`AnchorGenerator` for one size of the feature map: a constant.
 
@@ -134,7 +169,8 @@ def make_portable(net: nn.Cell, height: int, width: int, *, taps: bool) -> None:
     """Put the parts of this module into a detector, for inputs of one size.
 
     Args:
-        net: `DeFRCN`; afterwards it is for inference only.
+        net: `DeFRCN`; afterwards its `proposal_generator.test_proposals` are `PortableProposals`,
+            and it is for inference only.
         height: of the input, pixels.
         width: likewise.
         taps: use `TapConvolution`.
@@ -143,8 +179,6 @@ def make_portable(net: nn.Cell, height: int, width: int, *, taps: bool) -> None:
         for _, cell in net.cells_and_names():
             if isinstance(cell, ConvNorm) and cell.weight.shape[2] == 3:
                 cell.convolve = TapConvolution()
-    generator: ProposalGenerator = net.test_proposals
-    generator.best_first = TopFirst()
-    generator.suppress = FixedPointNMS(generator.nms_threshold)
     rpn = net.proposal_generator
-    rpn.anchors = FixedAnchors(rpn.anchors, -(-height // 16), -(-width // 16))
+    rpn.test_proposals = PortableProposals(rpn.test_proposals)
+    rpn.anchors = FixedAnchors(rpn.anchors, -(-height // STRIDE), -(-width // STRIDE))

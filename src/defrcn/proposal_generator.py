@@ -1,5 +1,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""From the RPN's outputs to a fixed number of proposals."""
+"""From the RPN's outputs to a fixed number of proposals.
+
+Letters: N images, A anchors, R boxes before suppression, P proposals.
+"""
 
 from __future__ import annotations
 
@@ -44,17 +47,16 @@ class GreedyNMS(nn.Cell):
         - **scores** (Tensor) - (R,) float32, falling.
 
     Outputs:
-        kept (R,) bool; and (1,) float32, what was left undecided: 0 here.
+        kept (R,) bool.
     """
 
     def __init__(self, threshold: float) -> None:
         super().__init__()
         self.nms = ops.NMSWithMask(threshold)
-        self.nothing = Tensor(np.zeros(1, np.float32))
 
-    def construct(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def construct(self, boxes: Tensor, scores: Tensor) -> Tensor:
         """See the class."""
-        return self.nms(ops.concat((boxes, scores[:, None]), 1))[2], self.nothing
+        return self.nms(ops.concat((boxes, scores[:, None]), 1))[2]
 
 
 class ProposalGenerator(nn.Cell):
@@ -68,18 +70,18 @@ class ProposalGenerator(nn.Cell):
         box_weights: see `box_ops.decode_boxes`.
 
     Inputs:
-        - **logits** (Tensor) - (A,) float32.
-        - **deltas** (Tensor) - (A, 4) float32.
+        - **logits** (Tensor) - (N, A) float32.
+        - **deltas** (Tensor) - (N, A, 4) float32.
         - **anchors** (Tensor) - (A, 4) float32, model frame.
         - **anchor_valid** (Tensor) - (A,) bool.
-        - **image_size** (Tensor) - (2,) float32 height, width of this image, model frame.
+        - **image_sizes** (Tensor) - (N, 2) float32 height, width of the images, model frame.
 
     Outputs:
-        boxes (P, 4), logits (P,), valid (P,) bool, by falling logit; rows that are not valid
-        hold some box of the image.
+        boxes (N, P, 4), logits (N, P), valid (N, P) bool, by falling logit, without gradient; rows
+        that are not valid hold some box of the image.
 
-    `best_first` and `suppress` may be replaced by other Cells that give the same, such as those
-    of `portable`: not every runtime has a sort of any length and greedy suppression.
+    `best_first` and `suppress` may be replaced by other Cells that give the same: not every
+    runtime has a sort of any length and greedy suppression.
     """
 
     def __init__(
@@ -107,20 +109,38 @@ class ProposalGenerator(nn.Cell):
         deltas: Tensor,
         anchors: Tensor,
         anchor_valid: Tensor,
-        image_size: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        image_sizes: Tensor,
+    ) -> tuple[Tensor, ...]:
         """See the class."""
-        return self.checked(logits, deltas, anchors, anchor_valid, image_size)[:3]
+        logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
+        images = [
+            self.of_image(logits[i], deltas[i], anchors, anchor_valid, image_sizes[i])
+            for i in range(image_sizes.shape[0])
+        ]
+        return stacked(images)
 
-    def checked(
+    def of_image(
         self,
         logits: Tensor,
         deltas: Tensor,
         anchors: Tensor,
         anchor_valid: Tensor,
         image_size: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same, and what suppression left undecided: (1,) float32, 0 if it is complete."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for one image: (A,), (A, 4) -> (P, 4), (P,), (P,) bool."""
+        boxes, scores, usable = self.candidates(logits, deltas, anchors, anchor_valid, image_size)
+        kept = self.suppress(self.effaced(boxes, usable), scores)
+        return self.first(boxes, scores, ops.logical_and(kept, usable))
+
+    def candidates(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        image_size: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Before suppression, best first: boxes (R, 4), clipped, logits (R,), usable (R,) bool."""
         logits = ops.where(anchor_valid, logits, ops.zeros_like(logits) + LOWEST_SCORE)
         scores, order = self.best_first(logits, self.pre_nms_topk)
         boxes = box_ops.decode_boxes(
@@ -128,12 +148,8 @@ class ProposalGenerator(nn.Cell):
         )
         usable = ops.logical_and(box_ops.finite(boxes), scores > LOWEST_SCORE)
         # A box with Inf or NaN becomes a point: it is dropped and suppresses nothing.
-        boxes = self._points(boxes, usable)
-        boxes = box_ops.clip_boxes(boxes, image_size)
-        usable = ops.logical_and(usable, box_ops.nonempty(boxes, self.min_box_size))
-        kept, undecided = self.suppress(self._effaced(boxes, usable), scores)
-        kept = ops.logical_and(kept, usable)
-        return self._first(boxes, scores, kept) + (undecided,)
+        boxes = box_ops.clip_boxes(self._points(boxes, usable), image_size)
+        return boxes, scores, ops.logical_and(usable, box_ops.nonempty(boxes, self.min_box_size))
 
     def _points(self, boxes: Tensor, usable: Tensor) -> Tensor:
         """Boxes, those that are not usable as the point 0, 0."""
@@ -142,14 +158,14 @@ class ProposalGenerator(nn.Cell):
         mask = usable.astype(ms.float32)[:, None] + points
         return ops.where(mask > 0, boxes, points)
 
-    def _effaced(self, boxes: Tensor, usable: Tensor) -> Tensor:
+    def effaced(self, boxes: Tensor, usable: Tensor) -> Tensor:
         """Shrink boxes that are too small to points, which overlap nothing in NMS."""
         if self.min_box_size <= 0:
             return boxes
         return self._points(boxes, usable)
 
-    def _first(self, boxes: Tensor, scores: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
-        """The first `post_nms_topk` kept rows, in order."""
+    def first(self, boxes: Tensor, scores: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first P kept rows, in order, and (P,) bool: which of them are any."""
         count = kept.shape[0]
         place = ops.arange(count).astype(ms.float32)
         _, order = self.best_first(-ops.where(kept, place, place + count), self.post_nms_topk)
@@ -158,3 +174,13 @@ class ProposalGenerator(nn.Cell):
         total = kept.astype(ms.int32).sum(0).astype(ms.int32)
         valid = self.slots < total
         return ops.gather(boxes, order, 0), ops.gather(scores, order, 0), valid
+
+
+def stacked(images: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Proposals of every image: (N, P, 4), (N, P), (N, P) bool, without gradient."""
+    # Tuples, because lists cannot be exported to ONNX.
+    boxes = ops.stack(tuple([image[0] for image in images]))
+    scores = ops.stack(tuple([image[1] for image in images]))
+    valid = ops.stack(tuple([image[2].astype(ms.int32) for image in images]))
+    valid = ops.stop_gradient(valid) > 0
+    return ops.stop_gradient(boxes), ops.stop_gradient(scores), valid

@@ -1,7 +1,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""The second stage: res5 on RoIs, class and box layers, losses, final detections.
+"""The second stage: res5 on RoIs, class and box layers, targets, losses, final detections.
 
-Letters: N images, R RoIs (all images together), P proposals of an image, K foreground classes.
+Letters: N images, G ground-truth slots, P proposals of an image, S samples of an image, R RoIs of
+all images together, K foreground classes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn import box_ops
-from src.defrcn.resnet import freeze, make_stage
-from src.defrcn.roi_align import ROIAlign
+from src.defrcn.bbox_assign_sample_stage2 import roi_targets
 from src.defrcn.rpn import absolute_or_smooth_l1
 
 
@@ -59,77 +59,180 @@ class BoxPredictor(nn.Cell):
         return self.cls_score(kept), self.bbox_pred(rows)
 
 
-class Res5ROIHeads(nn.Cell):
-    """Pool each box from the shared map, run res5 on it and average.
+class BoxMaps(nn.Cell):
+    """How res5 sees pooled boxes: each as a map of its own.
 
     Args:
-        num_blocks: bottlenecks of res5.
-        in_channels: C of the map; res5 doubles it.
-        norm: see `resnet.make_norm`.
-        pooler_resolution: bins an axis.
-        spatial_scale: cells a pixel.
-        max_size: see `ROIAlign`.
+        side: cells of a map, each way.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def construct(self, pooled: Tensor) -> Tensor:
+        """(side * side, R, C), as `ROIAlign` gives them -> (R, C, side, side)."""
+        rois, channels = pooled.shape[1], pooled.shape[2]
+        return pooled.transpose(1, 2, 0).reshape(rois, channels, self.side, self.side)
+
+    def average(self, maps: Tensor) -> Tensor:
+        """(R, C, h, w) -> (R, C), the mean over positions."""
+        return ops.mean(maps, (2, 3))
+
+
+class Res5ROIHeads(nn.Cell):
+    """The second stage: pooling, res5, class and box layers, targets and losses.
+
+    Args:
+        pooler: `ROIAlign`.
+        res5: bottlenecks, see `resnet.make_stage`.
+        layout: `BoxMaps`, between the two.
+        box_predictor: `BoxPredictor`.
         num_classes: K.
-        dropout_ratio: see `BoxPredictor`.
-        freeze_res5: do not train res5.
-        even_bins: pool only the bins that the stride of res5 reads.
-        tiles: run res5 on 4x4 maps as matrix products and Winograd tiles; needs even bins, a
-            resolution of 7 or 8 and a frozen norm.
+        num_samples: S, boxes an image that the losses are over.
+        positive_fraction: see `subsample`.
+        iou_threshold: see `roi_targets`.
+        append_gt: see `roi_targets`.
+        box_weights: see `box_ops.encode_boxes`.
+        smooth_l1_beta: 0 for L1.
+        box_loss_weight: factor of the box loss.
+
+    Inputs:
+        - **features** (Tensor) - (N, H, W, C) float32.
+        - **boxes** (Tensor) - (N, P, 4) float32, model frame.
+        - **valid_size** (Tensor) - (2,) float32 rows, columns that belong to the batch.
+
+    Outputs:
+        Logits (N * P, K + 1) and deltas (N * P, 4K).
     """
 
     def __init__(
         self,
+        pooler: nn.Cell,
+        res5: nn.CellList,
+        layout: nn.Cell,
+        box_predictor: nn.Cell,
         *,
-        num_blocks: int,
-        in_channels: int,
-        norm: str,
-        pooler_resolution: int,
-        spatial_scale: float,
-        max_size: float,
         num_classes: int,
-        dropout_ratio: float,
-        freeze_res5: bool,
-        even_bins: bool,
-        tiles: bool,
+        num_samples: int,
+        positive_fraction: float,
+        iou_threshold: float,
+        append_gt: bool,
+        box_weights: tuple[float, ...],
+        smooth_l1_beta: float,
+        box_loss_weight: float,
     ) -> None:
         super().__init__()
-        if tiles and not (even_bins and pooler_resolution in (7, 8) and norm == "FrozenBN"):
-            raise ValueError("tiles need even bins, a resolution of 7 or 8 and FrozenBN")
-        self.tiles = tiles
-        step = 2 if even_bins else 1
-        self.pooler = ROIAlign(pooler_resolution, spatial_scale, max_size, step)
-        self.side = -(-pooler_resolution // step)
-        stride = 1 if even_bins else 2
-        self.res5 = make_stage(num_blocks, in_channels, 2 * in_channels, stride, norm)
-        if freeze_res5:
-            freeze(self.res5)
-        self.box_predictor = BoxPredictor(2 * in_channels, num_classes, dropout_ratio)
-
-    def pooled_features(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
-        """(N, H, W, C) map, (N, P, 4) boxes -> (N * P, 2C): res5, averaged over positions."""
-        pooled = self.pooler(features, boxes, valid_size)
-        if self.tiles:
-            for block in self.res5:
-                pooled = block.on_tiles(pooled)
-            return ops.mean(pooled, 0)
-        rois, channels = pooled.shape[1], pooled.shape[2]
-        pooled = pooled.transpose(1, 2, 0).reshape(rois, channels, self.side, self.side)
-        for block in self.res5:
-            pooled = block(pooled)
-        return ops.mean(pooled, (2, 3))
+        self.pooler = pooler
+        self.res5 = res5
+        self.layout = layout
+        self.box_predictor = box_predictor
+        self.num_classes = num_classes
+        self.num_samples = num_samples
+        self.positive_fraction = positive_fraction
+        self.iou_threshold = iou_threshold
+        self.append_gt = append_gt
+        self.box_weights = box_weights
+        self.smooth_l1_beta = smooth_l1_beta
+        self.box_loss_weight = box_loss_weight
 
     def construct(
         self, features: Tensor, boxes: Tensor, valid_size: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits (N * P, K + 1) and deltas (N * P, 4K) of (N, P, 4) boxes."""
-        return self.box_predictor(self.pooled_features(features, boxes, valid_size))
+        """See the class."""
+        return self.box_predictor(self.box_features(features, boxes, valid_size))
 
-    def train_forward(
-        self, features: Tensor, boxes: Tensor, valid_size: Tensor, dropout_noise: Tensor
+    def box_features(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        """(N, H, W, C) map, (N, P, 4) boxes -> (N * P, 2C): res5, averaged over positions."""
+        maps = self.layout(self.pooler(features, boxes, valid_size))
+        for block in self.res5:
+            maps = block(maps)
+        return self.layout.average(maps)
+
+    def losses(
+        self,
+        features: Tensor,
+        valid_size: Tensor,
+        proposals: Tensor,
+        proposal_valid: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+        dropout_noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The same with dropout, see `BoxPredictor.train_forward`."""
-        rows = self.pooled_features(features, boxes, valid_size)
-        return self.box_predictor.train_forward(rows, dropout_noise)
+        """Class and box loss over sampled proposals.
+
+        Args:
+            features: as in `construct`.
+            valid_size: as in `construct`.
+            proposals: (N, P, 4), model frame.
+            proposal_valid: (N, P) bool.
+            gt_boxes: (N, G, 4), model frame.
+            gt_classes: (N, G) int32.
+            gt_valid: (N, G) bool.
+            noise: (N, P + G) float32 in [0, 1): the draw of proposals.
+            dropout_noise: (N * S, 2C) float32, see `BoxPredictor.train_forward`.
+        """
+        boxes, classes, used, target = self.sample(
+            proposals, proposal_valid, gt_boxes, gt_classes, gt_valid, noise
+        )
+        rows = self.box_features(features, boxes, valid_size)
+        logits, deltas = self.box_predictor.train_forward(rows, dropout_noise)
+        loss_cls, loss_box = rcnn_losses(
+            logits,
+            deltas,
+            boxes.reshape(-1, 4),
+            classes.reshape(-1),
+            target.reshape(-1, 4),
+            used.reshape(-1),
+            box_weights=self.box_weights,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        return loss_cls, loss_box * self.box_loss_weight
+
+    def sample(
+        self,
+        proposals: Tensor,
+        valid: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`roi_targets` of every image: (N, S, 4), (N, S), (N, S) bool, (N, S, 4)."""
+        images = [
+            roi_targets(
+                proposals[i],
+                valid[i],
+                gt_boxes[i],
+                gt_classes[i],
+                gt_valid[i],
+                noise[i],
+                iou_threshold=self.iou_threshold,
+                num_samples=self.num_samples,
+                positive_fraction=self.positive_fraction,
+                num_classes=self.num_classes,
+                append_gt=self.append_gt,
+            )
+            for i in range(proposals.shape[0])
+        ]
+        boxes = ops.stop_gradient(ops.stack([image[0] for image in images]))
+        classes = ops.stack([image[1] for image in images])
+        used = ops.stack([image[2].astype(ms.int32) for image in images]) > 0
+        target = ops.stop_gradient(ops.stack([image[3] for image in images]))
+        return boxes, classes, used, target
+
+    def decode(
+        self, proposals: Tensor, logits: Tensor, deltas: Tensor, image_sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (N, P, K, 4), clipped to each image, and scores (N, P, K + 1)."""
+        batch, count = proposals.shape[:2]
+        scores = ops.softmax(logits, 1).reshape(batch, count, -1)
+        deltas = deltas.reshape(batch, count, -1, 4)
+        boxes = box_ops.decode_boxes(deltas, proposals[:, :, None, :], self.box_weights)
+        clipped = [box_ops.clip_boxes(boxes[i], image_sizes[i]) for i in range(batch)]
+        return ops.stack(tuple(clipped)), scores
 
 
 def rcnn_losses(

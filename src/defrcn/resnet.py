@@ -2,7 +2,7 @@
 """ResNet-C4: stem and res2-res4 as the backbone, res5 as the head on RoIs.
 
 The MSRA variant (He et al. 2016): a stage's stride sits in its first 1x1 convolution. Feature
-maps are (N, C, H, W) float32; RoI features in the fast head are (P, R, C), P = positions.
+maps are (N, C, H, W) float32.
 """
 
 from __future__ import annotations
@@ -11,12 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.defrcn.winograd import winograd_conv4x4
-
 STAGE_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-# As good as any (Wu & He 2018, table 3). Far fewer would remove what a channel says by itself:
-# normalised one by one over a picture, a red thing on red looks like a grey one on grey.
-CHANNELS_PER_GROUP = 16
+STRIDE = 16  # pixels a cell of res4, the map that both heads look at
 
 
 class FrozenBatchNorm(nn.Cell):
@@ -38,49 +34,6 @@ class FrozenBatchNorm(nn.Cell):
         """Return (scale, shift), each (C,), to be folded into the convolution before it."""
         scale = self.weight / ops.sqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
-
-
-class GroupNorm(nn.Cell):
-    """Group normalisation (Wu & He 2018): trains from scratch at any batch size.
-
-    Args:
-        num_channels: C, a multiple of `CHANNELS_PER_GROUP`, or below it: one group then.
-        eps: added to the variance.
-    """
-
-    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        if num_channels > CHANNELS_PER_GROUP and num_channels % CHANNELS_PER_GROUP:
-            raise ValueError(f"{num_channels} channels are no multiple of {CHANNELS_PER_GROUP}")
-        self.num_groups = max(1, num_channels // CHANNELS_PER_GROUP)
-        self.normalise = ops.BatchNorm(is_training=True, epsilon=eps)
-        self.scale_and_shift = ops.BatchNorm(is_training=False, epsilon=1e-5)
-        self.zero = Tensor(np.zeros(num_channels, np.float32))
-        self.one = Tensor(np.full(num_channels, 1.0 - 1e-5, np.float32))
-        self.weight = Parameter(Tensor(np.ones(num_channels, np.float32)), name="weight")
-        self.bias = Parameter(Tensor(np.zeros(num_channels, np.float32)), name="bias")
-
-    def construct(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same.
-
-        Groups of a sample become channels of one sample for batch normalisation, whose kernel is
-        several times faster than the same in elementary operations. A second one, with fixed
-        statistics, scales and shifts each channel.
-        """
-        batch, channels, height, width = features.shape
-        count = batch * self.num_groups
-        groups = features.reshape(1, count, -1, width)
-        # Training mode overwrites the last two inputs with running statistics that nobody reads;
-        # their values occur nowhere else, so no other constant is merged with them.
-        normal = self.normalise(
-            groups,
-            ops.ones(count, ms.float32),
-            ops.zeros(count, ms.float32),
-            ops.full((count,), -3.0, dtype=ms.float32),
-            ops.full((count,), 3.0, dtype=ms.float32),
-        )[0]
-        normal = normal.reshape(batch, channels, height, width)
-        return self.scale_and_shift(normal, self.weight, self.bias, self.zero, self.one)[0]
 
 
 class BatchNorm(nn.Cell):
@@ -110,25 +63,17 @@ class BatchNorm(nn.Cell):
 
 
 def make_norm(kind: str, num_channels: int) -> nn.Cell:
-    """Build the normalisation `kind`, "FrozenBN", "GN" or "BN"."""
+    """Build the normalisation `kind`, "FrozenBN" or "BN"."""
     if kind == "FrozenBN":
         return FrozenBatchNorm(num_channels)
-    if kind == "GN":
-        return GroupNorm(num_channels)
     if kind == "BN":
         return BatchNorm(num_channels)
-    raise ValueError(f"unknown norm {kind!r}: FrozenBN, GN or BN")
+    raise ValueError(f"unknown norm {kind!r}: FrozenBN or BN")
 
 
 def norm_of(kind: str, frozen: bool) -> str:
     """The norm of a stage: batch statistics are of no use to one that is not trained."""
-    return "FrozenBN" if frozen and kind == "BN" else kind
-
-
-def _times_transposed(rows: Tensor, weight: Tensor) -> Tensor:
-    """(R, C) times the transpose of (D, C)."""
-    # The primitive, not ops.matmul: with dynamic shapes that one goes through a slow expansion.
-    return ops.MatMul(transpose_b=True)(rows, weight)
+    return "FrozenBN" if frozen else kind
 
 
 class Convolution(nn.Cell):
@@ -173,8 +118,7 @@ class ConvNorm(nn.Cell):
     def construct(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
         if self.foldable:
-            scale, shift = self.norm()
-            weight = self.weight * scale.reshape(-1, 1, 1, 1)
+            weight, shift = self.folded()
             return ops.bias_add(self.convolve(features, weight), shift)
         return self.norm(self.convolve(features, self.weight))
 
@@ -182,18 +126,6 @@ class ConvNorm(nn.Cell):
         """Weight (D, C, k, k) and bias (D,) with the frozen normalisation inside."""
         scale, shift = self.norm()
         return self.weight * scale.reshape(-1, 1, 1, 1), shift
-
-    def pointwise(self, features: Tensor) -> Tensor:
-        """A 1x1 convolution with a frozen norm, (P, R, C) -> (P, R, D): one matrix product."""
-        positions, rois, channels = features.shape
-        weight, shift = self.folded()
-        rows = _times_transposed(features.reshape(-1, channels), weight.reshape(-1, channels))
-        return (rows + shift).reshape(positions, rois, -1)
-
-    def on_tile(self, features: Tensor) -> Tensor:
-        """A 3x3 convolution with a frozen norm on 4x4 maps, (16, R, C) -> (16, R, D)."""
-        weight, shift = self.folded()
-        return winograd_conv4x4(features, weight) + shift
 
 
 class Bottleneck(nn.Cell):
@@ -230,14 +162,6 @@ class Bottleneck(nn.Cell):
         out = self.conv3(ops.relu(self.conv2(out)))
         if self.projected:
             return ops.relu(out + self.shortcut(features))
-        return ops.relu(out + features)
-
-    def on_tiles(self, features: Tensor) -> Tensor:
-        """The block on 4x4 maps as (16, R, C), the stride already taken by the pooling."""
-        out = ops.relu(self.conv1.pointwise(features))
-        out = self.conv3.pointwise(ops.relu(self.conv2.on_tile(out)))
-        if self.projected:
-            return ops.relu(out + self.shortcut.pointwise(features))
         return ops.relu(out + features)
 
 
@@ -313,7 +237,7 @@ class ResNetC4(nn.Cell):
 
     Args:
         depth: 26, 50, 101 or 152.
-        norm: "FrozenBN" (pre-trained weights), or "BN" or "GN" (from scratch).
+        norm: "FrozenBN" (pre-trained weights), or "BN" (from scratch).
         freeze_at: 0 freezes nothing, 1 the stem, k the stem and res2..resk; these have FrozenBN
             where the others have BN.
         stem_channels: channels of the stem.

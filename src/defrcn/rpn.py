@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""The region proposal network: head and loss.
+"""The region proposal network: head, targets, losses and proposals (Faster R-CNN, sec. 3).
 
 Letters: N images, H x W cells, B anchors a cell, A = H * W * B anchors, S samples an image.
 Feature maps are (N, H, W, C), channels last.
@@ -13,7 +13,6 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn import box_ops
 from src.defrcn.bbox_assign_sample import rpn_targets
-from src.defrcn.winograd import winograd_conv3x3
 
 
 class ConvBias(nn.Cell):
@@ -30,9 +29,9 @@ class RPNHead(nn.Cell):
     """3x3 convolution, then objectness and box deltas (Faster R-CNN, sec. 3.1).
 
     Args:
-        num_channels: C.
-        num_cell_anchors: B.
-        winograd: compute the dense 3x3 convolution by Winograd tiles.
+        conv: C -> C, 3x3.
+        objectness_logits: C -> B, 1x1.
+        anchor_deltas: C -> 4B, 1x1.
 
     Inputs:
         - **features** (Tensor) - (N, H, W, C) float32.
@@ -41,62 +40,47 @@ class RPNHead(nn.Cell):
         logits (N, H * W * B) and deltas (N, H * W * B, 4), order: row, column, anchor.
     """
 
-    def __init__(self, num_channels: int, num_cell_anchors: int, winograd: bool) -> None:
+    def __init__(
+        self, conv: ConvBias, objectness_logits: ConvBias, anchor_deltas: ConvBias
+    ) -> None:
         super().__init__()
-        self.num_cell_anchors = num_cell_anchors
-        self.winograd = winograd
-        self.conv = ConvBias(num_channels, num_channels, 3)
-        self.objectness_logits = ConvBias(num_channels, num_cell_anchors, 1)
-        self.anchor_deltas = ConvBias(num_channels, 4 * num_cell_anchors, 1)
+        self.num_cell_anchors = objectness_logits.weight.shape[0]
+        self.conv = conv
+        self.objectness_logits = objectness_logits
+        self.anchor_deltas = anchor_deltas
 
     def construct(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        batch, _, _, channels = features.shape
-        if self.winograd:
-            hidden = winograd_conv3x3(features, self.conv.weight) + self.conv.bias
-        else:
-            maps = features.transpose(0, 3, 1, 2)
-            hidden = ops.conv2d(maps, self.conv.weight, None, 1, "pad", 1)
-            hidden = ops.bias_add(hidden, self.conv.bias).transpose(0, 2, 3, 1)
-        logits, deltas = self._predict(ops.relu(hidden).reshape(-1, channels))
+        batch, channels = features.shape[0], features.shape[3]
+        maps = features.transpose(0, 3, 1, 2)
+        hidden = ops.conv2d(maps, self.conv.weight, None, 1, "pad", 1)
+        hidden = ops.bias_add(hidden, self.conv.bias).transpose(0, 2, 3, 1)
+        logits, deltas = self.predict(hidden.reshape(-1, channels))
         return logits.reshape(batch, -1), deltas.reshape(batch, -1, 4)
 
-    def _predict(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        channels = rows.shape[1]
+    def predict(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells (R, C) after the 3x3 convolution -> logits (R, B), deltas (R, 4B)."""
+        rows, channels = ops.relu(hidden), hidden.shape[1]
         product = ops.MatMul(transpose_b=True)
         logits = product(rows, self.objectness_logits.weight.reshape(-1, channels))
         deltas = product(rows, self.anchor_deltas.weight.reshape(-1, channels))
         return logits + self.objectness_logits.bias, deltas + self.anchor_deltas.bias
 
-    def at_anchors(self, features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The head at some anchors only: the same values and gradients as the dense head's.
+    def at_anchors(
+        self, features: Tensor, logits: Tensor, deltas: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs at some anchors of one image, with gradient.
 
         Args:
-            features: (H, W, C), one image.
+            features: (H, W, C), the image's map.
+            logits: (A,), what `construct` made of it.
+            deltas: (A, 4), likewise.
             index: (S,) int32 into its A anchors.
 
         Returns:
             logits (S,), deltas (S, 4).
         """
-        height, width, channels = features.shape
-        cell = index // self.num_cell_anchors
-        row, column = cell // width, cell % width
-        step = Tensor(np.array([-1, 0, 1], np.int32))
-        rows = (row[:, None, None] + step[None, :, None]) + ops.zeros((1, 1, 3), ms.int32)
-        columns = (column[:, None, None] + step[None, None, :]) + ops.zeros((1, 3, 1), ms.int32)
-        inside_rows = ops.logical_and(rows >= 0, rows < height)
-        inside = ops.logical_and(inside_rows, ops.logical_and(columns >= 0, columns < width))
-        place = ops.where(inside, rows * width + columns, ops.zeros_like(rows))
-        patches = ops.gather(features.reshape(-1, channels), place.reshape(-1), 0)
-        patches = patches * inside.astype(ms.float32).reshape(-1, 1)
-        weight = self.conv.weight.transpose(0, 2, 3, 1).reshape(-1, 9 * channels)
-        hidden = ops.MatMul(transpose_b=True)(patches.reshape(-1, 9 * channels), weight)
-        logits, deltas = self._predict(ops.relu(hidden + self.conv.bias))
-        anchor = (index % self.num_cell_anchors)[:, None]
-        choice = ops.arange(self.num_cell_anchors).astype(ms.int32)[None, :] == anchor
-        choice = choice.astype(ms.float32)
-        deltas = deltas.reshape(-1, self.num_cell_anchors, 4) * choice[:, :, None]
-        return (logits * choice).sum(1), deltas.sum(1)
+        return ops.gather(logits, index, 0), ops.gather(deltas, index, 0)
 
 
 def absolute_or_smooth_l1(difference: Tensor, beta: float) -> Tensor:
@@ -145,25 +129,35 @@ def rpn_losses(
 
 
 class RPN(nn.Cell):
-    """The head and its anchors; settings of its targets and loss are plain values.
+    """The region proposal network: head, anchors, targets, losses and proposals.
 
     Args:
         rpn_head: `RPNHead`.
         anchors: `AnchorGenerator`.
+        train_proposals: `ProposalGenerator` for training.
+        test_proposals: `ProposalGenerator` for inference.
         iou_thresholds: background below the first, foreground from the second on.
         num_samples: S, anchors an image that the loss is divided by.
         positive_fraction: see `subsample`.
         box_weights: see `box_ops.encode_boxes`.
         smooth_l1_beta: 0 for L1.
         loss_weights: of the classification and the box loss.
-        sampled_gradient: run the head densely without gradient and again, with gradient, at
-            the sampled anchors only: exact, and cheaper than a dense backward pass.
+
+    Inputs:
+        - **features** (Tensor) - (N, H, W, C) float32.
+        - **anchor_valid** (Tensor) - (A,) bool, which anchors stand on the batch.
+        - **image_sizes** (Tensor) - (N, 2) float32 height, width, model frame.
+
+    Outputs:
+        Proposals for inference (N, P, 4), model frame, and valid (N, P) bool.
     """
 
     def __init__(
         self,
         rpn_head: nn.Cell,
         anchors: nn.Cell,
+        train_proposals: nn.Cell,
+        test_proposals: nn.Cell,
         *,
         iou_thresholds: tuple[float, float],
         num_samples: int,
@@ -171,29 +165,62 @@ class RPN(nn.Cell):
         box_weights: tuple[float, ...],
         smooth_l1_beta: float,
         loss_weights: tuple[float, float],
-        sampled_gradient: bool,
     ) -> None:
         super().__init__()
         self.rpn_head = rpn_head
         self.anchors = anchors
+        self.train_proposals = train_proposals
+        self.test_proposals = test_proposals
         self.iou_thresholds = iou_thresholds
         self.num_samples = num_samples
         self.positive_fraction = positive_fraction
         self.box_weights = box_weights
         self.smooth_l1_beta = smooth_l1_beta
         self.loss_weights = loss_weights
-        self.sampled_gradient = sampled_gradient
 
-    def construct(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, A) and deltas (N, A, 4) of a map (N, H, W, C)."""
-        if self.sampled_gradient and self.training:
-            features = ops.stop_gradient(features)
+    def construct(
+        self, features: Tensor, anchor_valid: Tensor, image_sizes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See the class."""
         logits, deltas = self.rpn_head(features)
-        if self.sampled_gradient and self.training:
-            return ops.stop_gradient(logits), ops.stop_gradient(deltas)
-        return logits, deltas
+        anchors = self.anchors(features.shape[1], features.shape[2])
+        proposals = self.test_proposals(logits, deltas, anchors, anchor_valid, image_sizes)
+        return proposals[0], proposals[2]
 
     def losses(
+        self,
+        features: Tensor,
+        anchor_valid: Tensor,
+        image_sizes: Tensor,
+        gt_boxes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both losses, and the proposals that the second stage trains on, without gradient.
+
+        Args:
+            features: as in `construct`.
+            anchor_valid: as in `construct`.
+            image_sizes: as in `construct`.
+            gt_boxes: (N, G, 4), model frame.
+            gt_valid: (N, G) bool.
+            noise: (N, A) float32 in [0, 1).
+
+        Returns:
+            Classification and box loss, divided by S x N and weighted; proposals (N, P, 4), model
+            frame; valid (N, P) bool.
+        """
+        logits, deltas = self.rpn_head(features)
+        anchors = self.anchors(features.shape[1], features.shape[2])
+        loss_cls, loss_box = self.target_losses(
+            features, logits, deltas, anchors, anchor_valid, gt_boxes, gt_valid, noise
+        )
+        proposals, _, valid = self.train_proposals(
+            logits, deltas, anchors, anchor_valid, image_sizes
+        )
+        return loss_cls, loss_box, proposals, valid
+
+    def target_losses(
         self,
         features: Tensor,
         logits: Tensor,
@@ -204,18 +231,7 @@ class RPN(nn.Cell):
         gt_valid: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Classification and box loss of the batch, divided by S x N.
-
-        Args:
-            features: (N, H, W, C), as given to `construct`.
-            logits: (N, A).
-            deltas: (N, A, 4).
-            anchors: (A, 4).
-            anchor_valid: (A,) bool.
-            gt_boxes: (N, G, 4), model frame.
-            gt_valid: (N, G) bool.
-            noise: (N, A) float32 in [0, 1).
-        """
+        """Both losses at the sampled anchors: logits (N, A), deltas (N, A, 4), anchors (A, 4)."""
         batch = gt_boxes.shape[0]
         loss_cls, loss_box = 0.0, 0.0
         for i in range(batch):
@@ -230,14 +246,12 @@ class RPN(nn.Cell):
                 positive_fraction=self.positive_fraction,
             )
             index = ops.stop_gradient(index)
-            if self.sampled_gradient:
-                picked_logits, picked_deltas = self.rpn_head.at_anchors(features[i], index)
-            else:
-                picked_logits = ops.gather(logits[i], index, 0)
-                picked_deltas = ops.gather(deltas[i], index, 0)
+            sampled_logits, sampled_deltas = self.rpn_head.at_anchors(
+                features[i], logits[i], deltas[i], index
+            )
             cls, box = rpn_losses(
-                picked_logits,
-                picked_deltas,
+                sampled_logits,
+                sampled_deltas,
                 ops.gather(anchors, index, 0),
                 target,
                 positive,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.data.batching import Batch
+from src.defrcn.resnet import STRIDE
 from src.model_utils.random_streams import Stream, generator
 
 
@@ -33,7 +34,7 @@ class Noise:
     samples of its batch, their sizes and objects, nor on the process that it is in.
 
     Attributes:
-        anchors_per_cell: B, anchors at each cell of stride 16.
+        anchors_per_cell: B, anchors at each cell of the feature map.
         proposals: P, proposals an image.
         dropout: (S, 2C) of an image, for the class layer's dropout; (1, 1) without.
     """
@@ -50,7 +51,7 @@ class Noise:
             batch: N images of positions in the endless order.
         """
         height, width = batch.images.shape[2:]
-        cells = cell_order(math.ceil(height / 16), math.ceil(width / 16))
+        cells = cell_order(math.ceil(height / STRIDE), math.ceil(width / STRIDE))
         sizes = {
             Stream.ANCHORS: (max(cells.shape) ** 2, self.anchors_per_cell),
             Stream.PROPOSALS: (self.proposals,),

@@ -62,7 +62,7 @@ class DetectorForExport(nn.Cell):
         make_portable(net, height, width, taps=taps)
         self.net = net
         self.size = (height, width)
-        self.num_proposals: int = net.test_proposals.post_nms_topk
+        self.num_proposals: int = net.proposal_generator.test_proposals.post_nms_topk
         self.restore_boxes = restore_boxes
         self.restored = Tensor(np.array([restore_boxes], np.int32))
         self.mean = Tensor(np.asarray(pixel_mean, np.float32).reshape(1, 3, 1, 1))
@@ -75,7 +75,7 @@ class DetectorForExport(nn.Cell):
         padded_size = sizes.astype(ms.int32).reshape(2)
         mask = valid_mask(self.size[0], self.size[1], padded_size[0], padded_size[1])
         images = (image - self.mean) / self.std * mask
-        boxes, scores, valid, undecided = self.net.checked(images, sizes, padded_size)
+        boxes, scores, valid, undecided = self.detect(images, sizes, padded_size)
         valid = valid.astype(ms.int32)
         if self.restore_boxes:
             boxes = self._restored(boxes, image_meta)
@@ -83,6 +83,22 @@ class DetectorForExport(nn.Cell):
         count, undecided = valid.sum(1).astype(ms.int32), undecided.astype(ms.int32)
         info = ops.concat((image_id, count, undecided, self.restored))
         return boxes, scores, valid, info.reshape(1, 4)
+
+    def detect(
+        self, images: Tensor, image_sizes: Tensor, padded_size: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`DeFRCN.construct`, and (1,) float32: what suppression left undecided."""
+        net = self.net
+        rpn = net.proposal_generator
+        features = net.backbone(images, padded_size)
+        rpn_features, valid_size, anchor_valid = net.rpn_inputs(features, padded_size)
+        logits, deltas = rpn.rpn_head(rpn_features)
+        anchors = rpn.anchors(features.shape[1], features.shape[2])
+        proposals, _, valid, undecided = rpn.test_proposals(
+            logits, deltas, anchors, anchor_valid, image_sizes
+        )
+        boxes, scores = net.detect(features, valid_size, proposals, image_sizes)
+        return boxes, scores, valid, undecided
 
     def _restored(self, boxes: Tensor, image_meta: Tensor) -> Tensor:
         """`rcnn.to_image_frame` of all boxes."""

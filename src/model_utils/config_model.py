@@ -48,8 +48,8 @@ class Backbone(Section):
     """ResNet up to res4, and res5 in the second stage."""
 
     depth: Literal[26, 50, 101, 152] = Field(default=101, description="layers: 26, 50, 101, 152")
-    norm: Literal["FrozenBN", "GN", "BN"] = Field(
-        default="FrozenBN", description="FrozenBN with pre-trained weights; BN or GN from scratch"
+    norm: Literal["FrozenBN", "BN"] = Field(
+        default="FrozenBN", description="FrozenBN with pre-trained weights; BN from scratch"
     )
     freeze_at: int = Field(
         default=3, ge=0, le=5, description="0 none, 1 stem, 2 res2 ... 5 all frozen"
@@ -144,7 +144,8 @@ class ModelSection(Section):
         default=None, description="null: from the training set's classes"
     )
     formulation: Literal["auto", "fast", "plain"] = Field(
-        default="auto", description="how layers are computed; all give the same numbers"
+        default="auto",
+        description="how layers are computed, auto: fast on a CPU; the numbers are the same",
     )
     backbone: Backbone = Backbone()
     anchors: Anchors = Anchors()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from src.defrcn.resnet import BatchNorm, FrozenBatchNorm, norm_of
+from src.defrcn.resnet import BatchNorm, FrozenBatchNorm
 from src.network_define import parameters_of, set_parameters
 from tests.helpers import small
 from tests.helpers.small import MODES
@@ -164,4 +164,3 @@ def test_names_are_those_of_the_frozen_norm():
         )
     ]
     assert names[0] == names[1]
-    assert norm_of("GN", True) == "GN"

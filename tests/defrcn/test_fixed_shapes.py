@@ -126,4 +126,4 @@ def test_anchors_over_padding():
 
 def test_norms_that_measure_the_padding_are_refused():
     with pytest.raises(InputError, match="FrozenBN"):
-        small.detector(small.section(backbone__norm="GN", backbone__freeze_at=0), masked=True)
+        small.detector(small.section(backbone__norm="BN", backbone__freeze_at=0), masked=True)

@@ -9,14 +9,17 @@ import pytest
 from mindspore import Tensor, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.rpn import RPN, RPNHead, absolute_or_smooth_l1, rpn_losses
+from src.defrcn.fast import SampledRPNHead
+from src.defrcn.proposal_generator import ProposalGenerator
+from src.defrcn.rpn import RPN, ConvBias, RPNHead, absolute_or_smooth_l1, rpn_losses
 from tests.helpers.small import MODES, boxes_in
 
 CHANNELS, ANCHORS = 6, 3
 
 
-def head(winograd=True):
-    cell = RPNHead(CHANNELS, ANCHORS, winograd)
+def head(kind=RPNHead):
+    parts = (CHANNELS, 3), (ANCHORS, 1), (4 * ANCHORS, 1)
+    cell = kind(*(ConvBias(CHANNELS, *part) for part in parts))
     rng = np.random.default_rng(0)
     for parameter in cell.get_parameters():
         parameter.set_data(Tensor(rng.normal(0, 0.5, parameter.shape).astype(np.float32)))
@@ -32,7 +35,7 @@ def features_of(height, width, batch=1, seed=1):
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 4)])
 def test_at_anchors_equals_the_dense_head(mode, size):
     """Values and all gradients, at every anchor, so at every border and corner too."""
-    cell, (height, width) = head(), size
+    cell, (height, width) = head(SampledRPNHead), size
     total = height * width * ANCHORS
     rng = np.random.default_rng(2)
     index = Tensor(rng.permutation(total).astype(np.int32))
@@ -45,7 +48,7 @@ def test_at_anchors_equals_the_dense_head(mode, size):
         return (picked[0] * given[:, 0]).sum() + (picked[1] * given[:, 1:]).sum(), picked
 
     def sampled(features, given):
-        picked = cell.at_anchors(features[0], index)
+        picked = cell.at_anchors(features[0], None, None, index)
         return (picked[0] * given[:, 0]).sum() + (picked[1] * given[:, 1:]).sum(), picked
 
     results = []
@@ -69,13 +72,13 @@ def run_step(step, mode):
 
 def test_formulations_of_the_dense_head_agree():
     features = Tensor(features_of(6, 9, batch=2))
-    fast, plain = head(True)(features), head(False)(features)
+    fast, plain = head(SampledRPNHead)(features), head()(features)
     for mine, wanted in zip(fast, plain):
         np.testing.assert_allclose(mine.asnumpy(), wanted.asnumpy(), atol=5e-5, rtol=0)
 
 
 def test_order_is_row_column_anchor():
-    cell, features = head(False), features_of(3, 4)
+    cell, features = head(), features_of(3, 4)
     hidden = ops.conv2d(
         Tensor(features).transpose(0, 3, 1, 2), cell.conv.weight, cell.conv.bias, 1, "pad", 1
     )
@@ -160,17 +163,25 @@ def test_gradients_are_finite_with_empty_slots_and_without_positives():
         assert (gradients[0].asnumpy()[valid:] == 0).all()
 
 
-def rpn(sampled_gradient):
+def rpn(kind):
+    proposals = ProposalGenerator(
+        pre_nms_topk=72,
+        post_nms_topk=20,
+        nms_threshold=0.7,
+        min_box_size=0.0,
+        box_weights=(1.0, 1.0, 1.0, 1.0),
+    )
     return RPN(
-        head(False),
+        head(kind),
         AnchorGenerator((16.0,), (0.5, 1.0, 2.0), 16),
+        proposals,
+        proposals,
         iou_thresholds=(0.3, 0.7),
         num_samples=24,
         positive_fraction=0.5,
         box_weights=(1.0, 1.0, 1.0, 1.0),
         smooth_l1_beta=0.0,
         loss_weights=(1.0, 1.0),
-        sampled_gradient=sampled_gradient,
     )
 
 
@@ -180,21 +191,20 @@ def test_sampled_gradient_changes_neither_losses_nor_gradients():
     gt_valid = Tensor(np.array([[True, True], [True, False]]))
     noise = Tensor(np.random.default_rng(5).random((2, 72), np.float32))
     results = []
-    for sampled in (False, True):
-        cell = rpn(sampled).set_train()
-        anchors = cell.anchors(4, 6)
+    sizes = Tensor(np.array([[60, 90], [64, 80]], np.float32))
+    for kind in (RPNHead, SampledRPNHead):
+        cell = rpn(kind).set_train()
 
-        def total(features, cell=cell, anchors=anchors):
-            logits, deltas = cell(features)
+        def total(features, cell=cell):
             everywhere = Tensor(np.ones(72, bool))
-            cls, box = cell.losses(
-                features, logits, deltas, anchors, everywhere, Tensor(gt), gt_valid, noise
+            cls, box, proposals, valid = cell.losses(
+                features, everywhere, sizes, Tensor(gt), gt_valid, noise
             )
-            return cls + box, cls, box
+            return cls + box, cls, box, proposals * valid[:, :, None]
 
         step = ms.value_and_grad(total, 0, cell.trainable_params(), has_aux=True)
         values, (grad, grads) = step(features)
         results.append([one.asnumpy() for one in (*values, grad, *grads)])
-    assert results[0][2] > 0
+    assert results[0][2] > 0 and results[0][3].any()
     for wanted, mine in zip(*results):
         np.testing.assert_allclose(mine, wanted, atol=1e-5, rtol=1e-4)

@@ -294,7 +294,6 @@ def test_the_description(files):
         (("--export_ckpt_file=none.ckpt",), "export_ckpt_file: none.ckpt does not exist"),
         (("--export_ckpt_file=",), "export_ckpt_file is empty"),
         (("--img_height=null",), "give --img_height and --img_width"),
-        (("--model.backbone.norm=GN",), "GN measures the padding"),
         (("--model.backbone.res2_out_channels=16",), "weights.ckpt"),
     ],
 )

@@ -17,6 +17,7 @@ from mindspore import Tensor, nn, ops
 
 from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
+from src.defrcn.fast import BoxTiles, make_fast
 from src.model_utils.config import Config, load_config
 from src.network_define import (
     build_detector,
@@ -76,8 +77,9 @@ def new_detector(settings: Config, kind: str, formulation: str) -> DeFRCN:
         num_classes=len(state["roi_heads.box_predictor.cls_score.bias"]) - 1,
         max_size=max(settings.input.max_size_train, settings.input.max_size_test),
         masked=False,
-        fast=formulation == "fast",
     )
+    if formulation == "fast":
+        make_fast(net)
     load(net, state)
     return net
 
@@ -203,11 +205,9 @@ def first_stage(net: DeFRCN, generator: nn.Cell, inputs: tuple[Tensor, ...]) -> 
     images, image_sizes, padded_size = inputs
     features = net.backbone(images, padded_size)
     rpn_features, valid_size, anchor_valid = net.rpn_inputs(features, padded_size)
-    logits, deltas = net.proposal_generator(rpn_features)
+    logits, deltas = net.proposal_generator.rpn_head(rpn_features)
     anchors = net.proposal_generator.anchors(features.shape[1], features.shape[2])
-    proposals, scores, valid = net.propose(
-        generator, logits, deltas, anchors, anchor_valid, image_sizes
-    )
+    proposals, scores, valid = generator(logits, deltas, anchors, anchor_valid, image_sizes)
     return {
         "features": features,
         "rcnn_features": net.rcnn_features(features),
@@ -240,16 +240,12 @@ def res5_maps(net: DeFRCN, stage: dict, boxes: list[np.ndarray]) -> np.ndarray:
         pooled = heads.pooler(
             stage["rcnn_features"][i : i + 1], Tensor(own[None]), stage["valid_size"]
         )
-        side, count = heads.side, len(own)
-        if heads.tiles:
-            for block in heads.res5:
-                pooled = block.on_tiles(pooled)
-            pooled = pooled.transpose(1, 2, 0).reshape(count, -1, side, side)
-        else:
-            pooled = pooled.transpose(1, 2, 0).reshape(count, -1, side, side)
-            for block in heads.res5:
-                pooled = block(pooled)
-        maps.append(pooled.asnumpy())
+        found = heads.layout(pooled)
+        for block in heads.res5:
+            found = block(found)
+        if isinstance(heads.layout, BoxTiles):
+            found = found.transpose(1, 2, 0).reshape(len(own), -1, 4, 4)
+        maps.append(found.asnumpy())
     return np.concatenate(maps)
 
 

@@ -8,7 +8,7 @@ from mindspore import Tensor
 
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.box_ops import batched_nms_numpy, decode_boxes, nms_numpy
-from src.defrcn.portable import FixedPointNMS, TopFirst
+from src.defrcn.portable import PortableProposals
 from src.defrcn.proposal_generator import ProposalGenerator
 from tests.golden import golden, network
 
@@ -69,39 +69,36 @@ def test_proposals(data, anchors, setting, kind):
         own = getattr(rpn, f"pre_nms_topk_{setting}"), getattr(rpn, f"post_nms_topk_{setting}")
         assert own == SETTINGS[setting]
     before, after = SETTINGS[setting]
-    generator = ProposalGenerator(
+    settings = ProposalGenerator(
         pre_nms_topk=before,
         post_nms_topk=after,
         nms_threshold=rpn.nms_threshold,
         min_box_size=rpn.min_box_size,
         box_weights=rpn.bbox_reg_weights,
     )
-
-    if kind == "exported":
-        generator.best_first, generator.suppress = TopFirst(), FixedPointNMS(rpn.nms_threshold)
+    generator = PortableProposals(settings) if kind == "exported" else settings
 
     def propose(logits, deltas, anchors, valid, size):
-        return generator.checked(logits, deltas, anchors, valid, size)
+        return generator(logits, deltas, anchors, valid, size)
 
     propose = propose if kind == "eager" else ms.jit(propose, fullgraph=True)
     everywhere = Tensor(np.ones(anchors.shape[0], bool))
     for i, size in enumerate(data["rpn.image_sizes"]):
-        boxes, logits, valid, undecided = propose(
-            Tensor(data["rpn.logits"][i]),
-            Tensor(data["rpn.deltas"][i]),
+        boxes, logits, valid, *undecided = propose(
+            Tensor(data["rpn.logits"][i : i + 1]),
+            Tensor(data["rpn.deltas"][i : i + 1]),
             anchors,
             everywhere,
-            Tensor(size.astype(np.float32)),
+            Tensor(size.astype(np.float32)[None]),
         )
-        assert undecided.asnumpy().tolist() == [0.0]
-        valid = valid.asnumpy()
+        assert [one.asnumpy().tolist() for one in undecided] == [[0.0]] * (kind == "exported")
+        boxes, logits, valid = (one.asnumpy()[0] for one in (boxes, logits, valid))
         expected = data[f"rpn.{setting}{i}_boxes"]
         assert valid.shape == (after,)
         assert valid.sum() == len(expected)
         assert valid[: len(expected)].all()
-        boxes = boxes.asnumpy()
         np.testing.assert_allclose(boxes[valid], expected, atol=1e-3, rtol=0)
         logits_expected = data[f"rpn.{setting}{i}_logits"]
-        np.testing.assert_allclose(logits.asnumpy()[valid], logits_expected, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(logits[valid], logits_expected, atol=1e-6, rtol=0)
         # What fills the other slots is still inside the picture.
         assert (boxes >= 0).all() and (boxes <= size[[1, 0, 1, 0]]).all()

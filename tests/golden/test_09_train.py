@@ -53,7 +53,9 @@ def passed(kind, formulation):
 def inside(kind, formulation):
     """Everything up to the proposals, eagerly, in training mode."""
     net = network.train_step(kind, formulation).net
-    return network.first_stage(net, net.train_proposals, network.train_inputs(kind)[:3])
+    return network.first_stage(
+        net, net.proposal_generator.train_proposals, network.train_inputs(kind)[:3]
+    )
 
 
 @functools.cache
@@ -160,7 +162,7 @@ def test_anchor_labels(case):
 def test_samples_of_the_second_stage(case):
     kind, formulation = case
     data = arrays(kind)
-    num_classes = network.train_step(kind, formulation).net.num_classes
+    num_classes = network.train_step(kind, formulation).net.roi_heads.num_classes
     for i, (_, classes, target) in enumerate(samples(kind, formulation)):
         np.testing.assert_array_equal(classes, data[f"roi_classes{i}"])
         foreground = classes < num_classes

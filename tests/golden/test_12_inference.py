@@ -70,7 +70,9 @@ def test_inside(kind, formulation, i):
     """Proposals, and the second stage on them, eagerly."""
     net, _ = network.eval_step(kind, formulation)
     net.set_train(False)
-    stage = network.first_stage(net, net.test_proposals, tuple(map(Tensor, network.alone(i))))
+    stage = network.first_stage(
+        net, net.proposal_generator.test_proposals, tuple(map(Tensor, network.alone(i)))
+    )
     data, prefix = golden.arrays(f"12_inference_{kind}"), f"image{i}."
     valid = stage["valid"][0].asnumpy()
     boxes, logits = (stage[name][0].asnumpy()[valid] for name in ("proposals", "scores"))

@@ -37,12 +37,12 @@ from src.network_define import (
     build_eval_step,
     build_optimizer,
     build_train_step,
-    initialise,
     parameters_of,
     set_parameters,
 )
 from src.util import run_main, set_up_logging
 from src.weights.checkpoint import load_training_checkpoint
+from src.weights.initialise import initialise
 from tests.helpers import data_helpers, small
 
 SIZE = (96, 128)

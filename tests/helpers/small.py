@@ -9,8 +9,10 @@ import pytest
 from mindspore import Tensor
 
 from src.defrcn.de_frcn import DeFRCN
+from src.defrcn.fast import make_fast
 from src.model_utils.config_model import ModelSection
-from src.network_define import build_detector, initialise
+from src.network_define import build_detector
+from src.weights.initialise import initialise
 
 NUM_CLASSES = 3
 
@@ -51,9 +53,9 @@ def detector(
     model: ModelSection | None = None, *, masked: bool = False, fast: bool = True, seed: int = 0
 ) -> DeFRCN:
     """A detector with random weights and, if frozen, random statistics of its norms."""
-    net = build_detector(
-        model or section(), num_classes=NUM_CLASSES, max_size=256, masked=masked, fast=fast
-    )
+    net = build_detector(model or section(), num_classes=NUM_CLASSES, max_size=256, masked=masked)
+    if fast:
+        make_fast(net)
     initialise(net, seed)
     rng = np.random.default_rng(seed)
     for parameter in net.get_parameters():

@@ -24,9 +24,9 @@ from src.assembly import training as assembly
 from src.dataset import TrainLoader, build_mindrecord
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
-from src.network_define import initialise
 from src.tools import report
 from src.weights.checkpoint import _checksum, save_checkpoint, write_weights
+from src.weights.initialise import initialise
 from tests.helpers import fake_torch
 from tests.helpers.data_helpers import picture_records
 from tests.helpers.hostile import cut, flip, refuse, time_limit, toy  # noqa: F401 - fixtures

@@ -366,7 +366,7 @@ def test_the_file_that_is_wrong_is_named(refusal, tmp_path):
         ("input: {input_shapes: [[8, 9], [8, 9]]}", "listed twice"),
         ("model: {num_classes: 0}", "model.num_classes"),
         ("model: {backbone: {freeze_at: 6}}", "model.backbone.freeze_at"),
-        ("model: {backbone: {norm: SyncBN}}", "'FrozenBN', 'GN' or 'BN'"),
+        ("model: {backbone: {norm: SyncBN}}", "'FrozenBN' or 'BN'"),
         ("model: {anchors: {sizes: [32, 0]}}", "model.anchors.sizes.1"),
         ("model: {rpn: {iou_thresholds: [0.7, 0.3]}}", "the lower threshold comes first"),
         ("model: {rpn: {nms_threshold: 1.5}}", "model.rpn.nms_threshold"),

@@ -18,9 +18,9 @@ from src.dataset import EvalLoader
 from src.demo.make_data import make_demo_data
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
-from src.network_define import initialise
 from src.predict import __main__ as predict
 from src.weights.checkpoint import save_checkpoint
+from src.weights.initialise import initialise
 from tests.programs.test_train_eval import configuration
 
 ARRAYS = ("images", "image_sizes", "padded_size", "original_sizes")

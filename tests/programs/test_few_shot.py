@@ -12,9 +12,10 @@ from src import model_surgery
 from src.assembly import training as assembly
 from src.demo.make_data import make_demo_data
 from src.model_utils.config import load_config
-from src.network_define import initialise, parameters_of
+from src.network_define import parameters_of
 from src.tools import draw_kshot
 from src.weights.checkpoint import load_training_checkpoint, load_weights, save_checkpoint
+from src.weights.initialise import initialise
 from tests.programs.test_train_eval import configuration, run
 
 BASE, NOVEL, ALL = 9, 3, 12

@@ -28,7 +28,7 @@ from src.defrcn.built_datacategory import COCO_CATEGORIES, COCO_NOVEL_CLASSES, V
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
-from src.network_define import initialise, parameters_of
+from src.network_define import parameters_of
 from src.tools import draw_kshot
 from src.weights.checkpoint import (
     load_training_checkpoint,
@@ -36,6 +36,7 @@ from src.weights.checkpoint import (
     save_checkpoint,
     write_weights,
 )
+from src.weights.initialise import initialise
 from tests.defrcn.test_pcb_encoder import parameters as encoder_parameters
 from tests.helpers.data_helpers import shared
 

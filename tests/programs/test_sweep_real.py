@@ -9,10 +9,10 @@ import yaml
 from src.assembly import training as assembly
 from src.demo.make_data import make_demo_data
 from src.model_utils.config import load_config
-from src.network_define import initialise
 from src.sweep import __main__ as sweep
 from src.tools import draw_kshot
 from src.weights.checkpoint import save_checkpoint
+from src.weights.initialise import initialise
 from tests.programs.test_train_eval import configuration
 
 

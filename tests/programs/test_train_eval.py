@@ -49,7 +49,7 @@ def configuration(root):
         "model": {
             "backbone": {
                 "depth": 26,
-                "norm": "GN",
+                "norm": "BN",
                 "freeze_at": 0,
                 "stem_out_channels": 8,
                 "res2_out_channels": 32,
