@@ -5,6 +5,12 @@ What is marked `own_process` runs in a child, one for each formulation of the ne
 training; all tests of a child share what is compiled there. Reports come back to this process as
 if they had run here. With pytest-xdist (`-n 2 --dist loadgroup`) one worker has all of these, as
 two such children at once would need more memory than most machines have; a module stays together.
+
+A test that needs a trained detector, and not a training of its own, takes the fixture
+`trained_demo`: pictures, K-shot sets, a run with a checkpoint of every step, an evaluation, made
+once for all tests by train.py and eval.py (`tests/helpers/trained.py`). It is read only;
+`trained_demo.copy(tmp_path)` gives a configuration with a copy of the run that may be changed, and
+`steps=5` one that stopped there.
 """
 
 from __future__ import annotations
@@ -15,8 +21,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.helpers.trained import TrainedDemo
 
 CHILD = "DEFRCN_TEST_REPORT"  # in a child: the file that its reports go to
 TIME_LIMIT = 3600
@@ -120,3 +130,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     }
     with open(place, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(entry) + "\n")
+
+
+@pytest.fixture(scope="session")
+def trained_demo(tmp_path_factory: pytest.TempPathFactory) -> TrainedDemo:
+    """A trained detector that all tests share; see the top of this file."""
+    from tests.helpers import trained  # not for those who need none
+
+    own = tmp_path_factory.getbasetemp()
+    return trained.made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)

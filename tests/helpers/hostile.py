@@ -17,7 +17,7 @@ from src.assembly import evaluation as assembly_eval
 from src.engine.trainer import Trainer
 from src.util import run_main
 from tests.helpers.data_helpers import coco_tree, write_image
-from tests.programs.test_train_eval import configuration
+from tests.helpers.trained import configuration
 
 SECONDS = 40  # for one case, on a machine that is busy
 MEGABYTES = 600  # that a case may add to the process

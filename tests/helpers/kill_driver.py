@@ -31,7 +31,7 @@ from src.model_utils.paths import project_folder
 from src.weights.checkpoint import find_latest, load_training_checkpoint
 from tests.helpers import toy_sweep
 from tests.helpers.data_helpers import picture_records
-from tests.programs.test_train_eval import configuration
+from tests.helpers.trained import configuration
 
 PROJECT = project_folder()
 KINDS = ("train", "mindrecord", "eval", "sweep")

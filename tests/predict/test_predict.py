@@ -21,7 +21,7 @@ from src.model_utils.errors import InputError
 from src.predict import __main__ as predict
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
-from tests.programs.test_train_eval import configuration
+from tests.helpers.trained import configuration
 
 ARRAYS = ("images", "image_sizes", "padded_size", "original_sizes")
 

@@ -16,7 +16,7 @@ from src.network_define import parameters_of
 from src.tools import draw_kshot
 from src.weights.checkpoint import load_training_checkpoint, load_weights, save_checkpoint
 from src.weights.initialise import initialise
-from tests.programs.test_train_eval import configuration, run
+from tests.helpers.trained import configuration, run
 
 BASE, NOVEL, ALL = 9, 3, 12
 PREDICTOR = "roi_heads.box_predictor."

@@ -13,7 +13,7 @@ from src.sweep import __main__ as sweep
 from src.tools import draw_kshot
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
-from tests.programs.test_train_eval import configuration
+from tests.helpers.trained import configuration
 
 
 @pytest.fixture

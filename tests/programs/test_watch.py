@@ -22,7 +22,7 @@ from src.assembly import export as assembly_export
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.demo.make_data import make_demo_data
 from src.model_utils.paths import project_folder
-from tests.programs import test_train_eval as plain
+from tests.helpers import trained as plain
 
 PROJECT = project_folder()
 FAKE_MOXING = PROJECT / "tests" / "helpers" / "fake_moxing"
