@@ -130,6 +130,15 @@ def train_step(kind: str, formulation: str) -> TrainStep:
 
 
 @functools.cache
+def first_pass(kind: str, formulation: str) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The compiled step at the golden weights, for topics 09 and 10: losses (4,), gradients."""
+    step = train_step(kind, formulation)
+    step.reset()
+    losses, _, gradients = step.gradients_of(*train_inputs(kind))
+    return losses, gradients
+
+
+@functools.cache
 def eval_step(kind: str, formulation: str) -> tuple[DeFRCN, Callable]:
     """A detector in official test settings and its compiled inference."""
     net = new_detector(config(kind), kind, formulation)
@@ -267,12 +276,23 @@ class _Given(nn.Cell):
         return images
 
 
-def gradient_at_features(net: DeFRCN, features: Tensor, inputs: tuple[Tensor, ...]) -> np.ndarray:
-    """Gradient of the sum of the four losses at the backbone's output, (N, C, H, W)."""
+def losses_from(
+    net: DeFRCN, features: Tensor, inputs: tuple[Tensor, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What follows the backbone, eagerly.
+
+    Returns:
+        The four losses, and the gradient of their sum at the backbone's output, (N, C, H, W).
+    """
+
+    def total(at: Tensor) -> tuple[Tensor, Tensor]:
+        losses = ops.stack(net.losses(at, *inputs[1:]))
+        return losses.sum(), losses
+
     backbone = net.backbone
     net.backbone = _Given()
     try:
-        gradient = ms.grad(lambda at: ops.stack(net.losses(at, *inputs[1:])).sum())(features)
+        (_, losses), gradient = ms.value_and_grad(total, 0, has_aux=True)(features)
     finally:
         net.backbone = backbone
-    return gradient.asnumpy().transpose(0, 3, 1, 2)
+    return losses.asnumpy(), gradient.asnumpy().transpose(0, 3, 1, 2)
