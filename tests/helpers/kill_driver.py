@@ -23,19 +23,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from src.data.mindrecord_io import open_mindrecord, read_rows
-from src.demo.make_data import make_demo_data
 from src.model_utils.paths import project_folder
 from src.weights.checkpoint import find_latest, load_training_checkpoint
 from tests.helpers import toy_sweep
 from tests.helpers.data_helpers import picture_records
-from tests.helpers.trained import configuration
+from tests.helpers.trained import STEPS, TrainedDemo, made_once
 
 PROJECT = project_folder()
 KINDS = ("train", "mindrecord", "eval", "sweep")
-STEPS = 12
 TIME_LIMIT = 900
 
 
@@ -93,10 +90,16 @@ class Child:
 
 
 class Driver:
-    """The four kinds of victims, each in a folder of its own below `folder`."""
+    """The four kinds of victims, each in a folder of its own below `folder`.
 
-    def __init__(self, folder: Path, seed: int, report=lambda line: None) -> None:
+    Training and evaluation are compared with `demo`, which nobody killed.
+    """
+
+    def __init__(
+        self, folder: Path, seed: int, demo: TrainedDemo, report=lambda line: None
+    ) -> None:
         self.folder = folder
+        self.demo = demo
         self.random = random.Random(seed)
         self.report = report
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,12 +111,7 @@ class Driver:
     def _config(self) -> Path:
         path = self.folder / "tiny.yaml"
         if not path.exists():
-            make_demo_data(self.folder / "shapes", seed=0, num_train=6, num_test=3)
-            settings = configuration(self.folder)
-            settings["solver"].update(max_iter=STEPS, warmup_iters=3, steps=[8])
-            settings["input"]["min_size_train"] = [64, 96]
-            settings["checkpoint"] = {"period": 1, "keep_last": 3}
-            path.write_text(yaml.safe_dump(settings))
+            self.demo.copy(self.folder, steps=None, checkpoint={"period": 1, "keep_last": 3})
         return path
 
     def train_command(self, run: str, *flags: str):
@@ -126,16 +124,8 @@ class Driver:
             *flags,
         ]
 
-    def reference(self) -> Path:
-        """A training that nobody kills, with the checkpoint of every step."""
-        place = self.folder / "reference" / "ckpt_0"
-        if not place.exists():
-            command = self.train_command("reference", "--checkpoint.keep_last=1000")
-            Child(command, self.folder / "reference.txt", self.folder).end()
-        return place
-
     def _train(self, moments: int) -> None:
-        reference = self.reference()
+        reference = self.demo.run / "ckpt_0"
         place = self.folder / "victim" / "ckpt_0"
         done = 0
         # never the last step: there has to be something left to kill
@@ -198,28 +188,22 @@ class Driver:
         assert sorted(p.name for p in place.parent.iterdir()) == [".m.lock", "m"]
 
     def _eval(self, moments: int) -> None:
-        checkpoint = self.reference().parent
         output = self.folder / "eval.txt"
-
-        def command(name):
-            return [
-                sys.executable,
-                PROJECT / "eval.py",
-                f"--config_path={self._config()}",
-                f"--eval_checkpoint_path={checkpoint}",
-                f"--result_path={self.folder / name}",
-            ]
-
-        started = time.monotonic()
-        Child(command("eval_reference"), output, self.folder).end()
-        whole = time.monotonic() - started
+        command = [
+            sys.executable,
+            PROJECT / "eval.py",
+            f"--config_path={self._config()}",
+            f"--eval_checkpoint_path={self.demo.run}",
+            f"--result_path={self.folder / 'eval_victim'}",
+        ]
+        whole = self.demo.eval_seconds
         files = ("detections.json", "metrics.json")
-        wanted = {name: (self.folder / "eval_reference" / name).read_text() for name in files}
+        wanted = {name: (self.demo.evaluated / name).read_text() for name in files}
         number = 0
         while number < moments:
             # most of the time goes to compiling; the end is where files are written
             delay = whole * (self.random.uniform(0, 1) ** 0.5)
-            killed = Child(command("eval_victim"), output, self.folder).kill_after(delay)
+            killed = Child(command, output, self.folder).kill_after(delay)
             found = [name for name in files if (self.folder / "eval_victim" / name).exists()]
             self.report(
                 f"eval {number}: killed={killed} after {delay:.1f} of {whole:.1f} s {found}"
@@ -229,7 +213,7 @@ class Driver:
             number += killed
             if number < moments:
                 shutil.rmtree(self.folder / "eval_victim", ignore_errors=True)
-        Child(command("eval_victim"), output, self.folder).end()
+        Child(command, output, self.folder).end()
         for name in files:
             assert (self.folder / "eval_victim" / name).read_text() == wanted[name]
 
@@ -325,7 +309,9 @@ def main() -> int:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    driver = Driver(options.folder.resolve(), options.seed, report)
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    driver = Driver(folder, options.seed, made_once(folder), report)
     for number, kind in enumerate(kinds):
         count = options.moments // len(kinds) + (number < options.moments % len(kinds))
         driver.go(kind, count)

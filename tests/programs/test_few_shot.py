@@ -1,102 +1,117 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Base checkpoint, surgery, fine-tuning and evaluation, as a user runs them, on small pictures."""
+"""Base checkpoint, surgery, fine-tuning and evaluation, as a user runs them, on small pictures.
+
+The novel classes are tuned by a sweep of one run, which starts train.py; all classes by train.py
+itself, after surgery by hand.
+"""
 
 import json
 import re
 
 import numpy as np
 import pytest
-import yaml
 
 from src import model_surgery
-from src.assembly import training as assembly
-from src.demo.make_data import make_demo_data
-from src.model_utils.config import load_config
-from src.network_define import parameters_of
-from src.tools import draw_kshot
-from src.weights.checkpoint import load_training_checkpoint, load_weights, save_checkpoint
-from src.weights.initialise import initialise
-from tests.helpers.trained import configuration, run
+from src.sweep import __main__ as sweep
+from src.weights.checkpoint import load_training_checkpoint, load_weights
+from tests.helpers.trained import run
 
-BASE, NOVEL, ALL = 9, 3, 12
+STEPS = 3
+NOVEL, ALL = 3, 12
 PREDICTOR = "roi_heads.box_predictor."
-KINDS = {
-    # Kind -> surgery, its file, classes.
-    "fsod": ("remove", "model_reset_remove.ckpt", NOVEL),
-    "gfsod": ("randinit", "model_reset_surgery.ckpt", ALL),
-}
+FINE_TUNING = (
+    "--model.roi_heads.freeze_feat=true",
+    "--model.roi_heads.cls_dropout=true",
+    "--model.roi_heads.backward_scale=0.01",
+    "--model.backbone.freeze_at=3",
+)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with data, K-shot files, a base checkpoint, and the configuration of both."""
-    root = tmp_path_factory.mktemp("few_shot")
-    make_demo_data(root / "shapes", seed=0, num_train=40, num_test=2)
-    settings = configuration(root)
-    settings["data"]["custom"]["shapes"]["few_shot"] = "shapes/split"
-    path = root / "tiny.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    draw_kshot.main([f"--config_path={path}", "--shots=1", "--seeds=2"])
-    config = load_config(path)
-    info, _ = assembly.read_sets(config, ("shapes_train_base",))
-    net = assembly.make_detector(config, info.class_names)
-    initialise(net, 7)
-    save_checkpoint(
-        root / "run" / "ckpt_0", 3, parameters_of(net), {}, {"class_names": info.class_names}
+def place(trained_demo, tmp_path_factory):
+    """The configuration of a few steps of one picture each."""
+    steps = {"max_iter": STEPS, "steps": [], "warmup_iters": 0}
+    return trained_demo.copy(
+        tmp_path_factory.mktemp("few_shot"),
+        steps=None,
+        solver={**steps, "images_per_card": 1, "images_per_batch": 1},
+        test={"visualize_images": 0},
+        checkpoint={"period": 2, "keep_last": 1},
     )
-    return path
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def tuned(request, place):
-    """Surgery and fine-tuning of a kind: its name, its folder, its output."""
-    kind, root = request.param, place.parent
-    method, file_name, _ = KINDS[kind]
-    base = root / "run"
-    model_surgery.main(
-        [f"--dataset={place}", f"--method={method}", f"--src-path={base}", "--seed=4"]
-    )
-    split = "novel" if kind == "fsod" else "all"
-    output, _ = run("train.py", place, *flags(root, kind, split, base / file_name))
-    return kind, root / kind, output
+@pytest.fixture(scope="module")
+def sweep_words(trained_demo, place):
+    """A sweep of one run on the novel classes."""
+    return [
+        f"--output={place.parent / 'sweep'}",
+        *("--dataset=own", "--setting=fsod", "--shots=1", "--seeds=1"),
+        f"--config_path={place}",
+        f"--base_checkpoint={trained_demo.run}",
+        "--data.train=[shapes_train_novel_{shot}shot_seedx]",
+        "--data.test=[shapes_test_novel]",
+        *FINE_TUNING,
+    ]
 
 
-def flags(root, kind, split, start):
+@pytest.fixture(scope="module")
+def swept(place, sweep_words):
+    """The folder of the sweep's run, and the file that it started from."""
+    assert sweep.main(sweep_words) == 0
+    root = place.parent / "sweep"
+    return root / "tfa-like" / "1shot_seed1", root / "surgery" / "model_reset_remove.ckpt"
+
+
+@pytest.fixture(scope="module")
+def by_hand(trained_demo, place):
+    """The same of all classes, and the output."""
+    root = place.parent
+    flags = [f"--dataset={place}", "--method=randinit", f"--src-path={trained_demo.run}"]
+    assert model_surgery.main([*flags, f"--save-dir={root}", "--seed=4"]) == 0
+    start = root / "model_reset_surgery.ckpt"
+    output, _ = run("train.py", place, *flags_of(root, "all", start), *FINE_TUNING)
+    return root / "tuned", start, output
+
+
+def flags_of(root, split, start):
     return (
         f"--data.train=shapes_train_{split}_1shot_seedx",
         f"--data.test=shapes_test_{split}",
         "--shot_seed=1",
         f"--model_pretrained_path={start}",
-        f"--save_checkpoint_path={root / kind}",
-        f"--train_mindrecord_dir={root / 'mindrecord' / kind / 'train'}",
-        f"--test_mindrecord_dir={root / 'mindrecord' / kind / 'test'}",
-        "--model.roi_heads.freeze_feat=true",
-        "--model.roi_heads.cls_dropout=true",
-        "--model.roi_heads.backward_scale=0.01",
-        "--model.backbone.freeze_at=3",
+        f"--save_checkpoint_path={root / 'tuned'}",
+        f"--train_mindrecord_dir={root / 'mindrecord' / split / 'train'}",
+        f"--test_mindrecord_dir={root / 'mindrecord' / split / 'test'}",
     )
 
 
+@pytest.fixture(params=["fsod", "gfsod"])
+def tuned(request):
+    """Kind, folder, start and output of a fine-tuning."""
+    if request.param == "gfsod":
+        return request.param, *request.getfixturevalue("by_hand")
+    folder, start = request.getfixturevalue("swept")
+    return request.param, folder, start, (folder / "output.txt").read_text()
+
+
 def test_it_starts_trains_and_evaluates(tuned):
-    kind, folder, output = tuned
-    _, file_name, num_classes = KINDS[kind]
-    assert f"loaded {folder.parent / 'run' / file_name}" in output
+    kind, folder, start, output = tuned
+    split, num_classes = ("novel", NOVEL) if kind == "fsod" else ("all", ALL)
+    assert f"loaded {start}" in output
     assert ("class and box layer: they start anew" in output) == (kind == "fsod")
-    assert re.search(r" step 3/3  total \d", output)
-    metrics = json.loads((folder / "eval_3" / "metrics.json").read_text())
+    assert re.search(rf" step {STEPS}/{STEPS}  total \d", output)
+    metrics = json.loads((folder / f"eval_{STEPS}" / "metrics.json").read_text())
     (name,) = metrics
-    assert name == f"shapes_test_{'novel' if kind == 'fsod' else 'all'}"
+    assert name == f"shapes_test_{split}"
     checkpoint = load_training_checkpoint(folder / "ckpt_0")
     assert len(checkpoint.class_names) == num_classes
-    assert checkpoint.info["config"]["data"]["train"] == [
-        f"shapes_train_{'novel' if kind == 'fsod' else 'all'}_1shot_seed1"
-    ]
+    assert checkpoint.info["config"]["data"]["train"] == [f"shapes_train_{split}_1shot_seed1"]
 
 
 def test_what_fine_tuning_moves(tuned):
-    kind, folder, _ = tuned
+    kind, folder, source, _ = tuned
     checkpoint = load_training_checkpoint(folder / "ckpt_0")
-    start = load_weights(folder.parent / "run" / KINDS[kind][1])
+    start = load_weights(source)
     assert set(checkpoint.params) - set(start) == {
         name for name in checkpoint.params if kind == "fsod" and name.startswith(PREDICTOR)
     }
@@ -109,8 +124,29 @@ def test_what_fine_tuning_moves(tuned):
     assert state == trained
 
 
-def test_a_base_checkpoint_as_it_is_is_refused(place):
-    root = place.parent
-    start = root / "run" / "ckpt_0" / "defrcn-3.ckpt"
-    _, error = run("train.py", place, *flags(root, "refused", "novel", start), expect=1)
+def test_the_sweeps_result_and_table(place, sweep_words, swept, capsys):
+    folder, start = swept
+    result = json.loads((folder / "sweep_result.json").read_text())
+    metrics = json.loads((folder / f"eval_{STEPS}" / "metrics.json").read_text())
+    assert result["metrics"] == metrics and list(metrics) == ["shapes_test_novel"]
+    assert (result["iterations"], result["images"]) == (STEPS, STEPS)
+    assert len(result["support_set_sha256"]) == 64
+    assert start.is_file()
+    assert sorted(path.name for path in (folder / "ckpt_0").iterdir()) == [
+        f"defrcn-{STEPS}.{ending}" for ending in ("ckpt", "json", "state.npz")
+    ]
+    table = (place.parent / "sweep" / "tfa-like" / "table.md").read_text()
+    for name in ("crescent", "cross", "checkerboard"):
+        assert name in table
+    # again: nothing is left to do, and the table is shown
+    changed = (folder / "sweep_result.json").stat().st_mtime_ns
+    assert sweep.main(sweep_words) == 0
+    assert (folder / "sweep_result.json").stat().st_mtime_ns == changed
+    assert f" {metrics['shapes_test_novel']['results']['nAP']:.2f} |" in capsys.readouterr().out
+
+
+def test_a_base_checkpoint_as_it_is_is_refused(trained_demo, place):
+    start = trained_demo.run / "ckpt_0" / f"defrcn-{trained_demo.steps}.ckpt"
+    flags = (*flags_of(place.parent / "refused", "novel", start), *FINE_TUNING)
+    _, error = run("train.py", place, *flags, expect=1)
     assert re.search(r"error: .*is for 9 classes, the training set has 3; .*model_surgery", error)

@@ -15,23 +15,13 @@ import pytest
 from src.model_utils.processes import descendants
 from src.weights.checkpoint import load_training_checkpoint
 from tests.helpers.kill_driver import KINDS, PROJECT, STEPS, Child, Driver, same_checkpoint
-from tests.programs.test_sweep_real import base  # noqa: F401 - a fixture
 
 
-@pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1), ("sweep", 2)])
-def test_one_of_each_kind(tmp_path, kind, moments, reference):
-    driver = Driver(reference if kind == "eval" else tmp_path, seed=7)
-    driver.go(kind, moments)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    """A folder where training and evaluation share the run that nobody kills."""
-    return tmp_path_factory.mktemp("kills")
-
-
-def test_training(reference):
-    Driver(reference, seed=7).go("train", 1)
+@pytest.mark.parametrize(
+    ("kind", "moments"), [("mindrecord", 1), ("train", 1), ("eval", 1), ("sweep", 2)]
+)
+def test_one_of_each_kind(tmp_path, trained_demo, kind, moments):
+    Driver(tmp_path, seed=7, demo=trained_demo).go(kind, moments)
 
 
 def losses(folder):
@@ -40,11 +30,11 @@ def losses(folder):
     return dict(re.search(r"\| (epoch: \d+ step: \d+) (.*)", line).groups() for line in lines)
 
 
-def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(reference):
+def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(tmp_path, trained_demo):
     """N steps, SIGINT, a damaged checkpoint, and the rest equal all steps at once."""
-    driver = Driver(reference, seed=0)
-    whole, parts = driver.reference(), reference / "parts" / "ckpt_0"
-    child = Child(driver.train_command("parts"), reference / "parts.txt", reference)
+    driver = Driver(tmp_path, seed=0, demo=trained_demo)
+    whole, parts = trained_demo.run / "ckpt_0", tmp_path / "parts" / "ckpt_0"
+    child = Child(driver.train_command("parts"), tmp_path / "parts.txt", tmp_path)
     assert child.wait_for(rf" step 4/{STEPS} "), child.text()
     child.process.send_signal(signal.SIGINT)
     assert child.process.wait(600) == 130, child.text()
@@ -56,7 +46,7 @@ def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(reference):
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     resume = driver.train_command("parts", "--resume=true")
-    child = Child(resume, reference / "parts.txt", reference)
+    child = Child(resume, tmp_path / "parts.txt", tmp_path)
     child.end()
     assert f"{newest} is damaged" in child.text()
     before = rf"resumed after step {saved - 1} of \S+defrcn-{saved - 1}\.json"
@@ -66,9 +56,9 @@ def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(reference):
 
 
 @pytest.mark.slow
-def test_two_processes_killed_and_started_again(tmp_path):
+def test_two_processes_killed_and_started_again(tmp_path, trained_demo):
     """Both die with their launcher, by SIGKILL; a new launch goes on to the same end."""
-    driver = Driver(tmp_path, seed=0)
+    driver = Driver(tmp_path, seed=0, demo=trained_demo)
 
     def launch(run, *flags):
         words = driver.train_command(run, "--solver.images_per_card=1", *flags)[1:]
@@ -96,18 +86,21 @@ def test_two_processes_killed_and_started_again(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_twenty_moments(tmp_path, kind):
-    Driver(tmp_path, seed=11).go(kind, 5)
+def test_twenty_moments(tmp_path, trained_demo, kind):
+    Driver(tmp_path, seed=11, demo=trained_demo).go(kind, 5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_to_a_sweep_of_real_trainings(base, number, code):  # noqa: F811
+def test_a_signal_to_a_sweep_of_real_trainings(tmp_path, trained_demo, number, code):
     """The training under way saves its step and ends, the sweep too; both go on from there."""
+    base, steps = tmp_path, {"max_iter": 2, "steps": [], "warmup_iters": 0}
+    solver = {**steps, "images_per_card": 1, "images_per_batch": 1}
+    config = trained_demo.copy(base, steps=None, solver=solver)
     command = [
         *(sys.executable, "-m", "src.sweep", f"--output={base / 'sweep'}", "--dataset=own"),
-        *("--setting=fsod", "--shots=1", "--seeds=0", f"--config_path={base / 'tiny.yaml'}"),
-        *(f"--base_checkpoint={base / 'base'}", "--data.test=[shapes_test_novel]"),
+        *("--setting=fsod", "--shots=1", "--seeds=0", f"--config_path={config}"),
+        *(f"--base_checkpoint={trained_demo.run}", "--data.test=[shapes_test_novel]"),
         "--data.train=[shapes_train_novel_{shot}shot_seedx]",
         *("--test.visualize_images=0", "--solver.max_iter=400", "--progress_seconds=0.2"),
     ]
