@@ -2,8 +2,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 # Makes or reuses .venv and runs the tests that take no more than some minutes.
 #   bash scripts/run_tests.sh [arguments for pytest]
-# For example `-m golden` (equality with the official code), `-m slow`, `tests/programs/test_scripts.py`.
-# Without arguments two tests run at a time where there are two cores and memory for them.
+# For example `-m golden` (equality with the official code), `-m slow`, `tests/defrcn/test_rpn.py`.
+# Two tests run at a time where there are two cores and memory for them, unless files are named.
 # Settings: DEFRCN_TEST_WORKERS (1: one at a time).
 set -euo pipefail
 # shellcheck source=scripts/lib_env.sh
@@ -32,8 +32,8 @@ workers() {
 
 set_up_environment requirements.txt requirements-dev.txt
 count=$(workers)
-if [ $# -eq 0 ] && [ "$count" != 1 ]; then
-  set -- -n "$count" --dist loadgroup --no-loadscope-reorder
+if [ "$count" != 1 ] && { [ $# -eq 0 ] || { [ $# -eq 2 ] && [ "$1" = -m ]; }; }; then
+  set -- -n "$count" --dist loadgroup --no-loadscope-reorder "$@"
 fi
 say "running the tests"
 exec "$VENV_PYTHON" -m pytest -m "not slow" "$@"

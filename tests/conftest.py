@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHILD = "DEFRCN_TEST_REPORT"  # in a child: the file that its reports go to
 TIME_LIMIT = 3600
+# What workers begin with, so that none is left with a long group when the others are done.
+LONGEST = ("own processes", "tests/programs/", "tests/hostile/", "tests/")
 _finished: dict[str, dict[str, list[dict]]] = {}
 
 
@@ -79,11 +81,15 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what one worker has to run: a module, or all tests of children."""
+    """Say what one worker has to run: a module, or all tests of children; the longest first."""
+    turns = {}
     for item in items:
         module = item.nodeid.partition("::")[0]
         together = module if group_of(item) is None else "own processes"
         item.add_marker(pytest.mark.xdist_group(together))
+        turns[item] = next(i for i, start in enumerate(LONGEST) if together.startswith(start))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=turns.__getitem__)
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
