@@ -23,6 +23,11 @@ Json = dict[str, Any]
 LISTS = ("images", "annotations", "categories")
 MAX_SIDE = (1 << 31) - 1
 MAX_ID = (1 << 63) - 1  # what NumPy and MindRecord hold
+_COCO_REMEDY = (
+    "; python -m src.tools.prepare_coco --source=DOWNLOADS makes it, or name the folder that has it "
+    "with datasets_root"
+)
+_OWN_REMEDY = "; correct its path (data.custom below datasets_root, or the flag that names it)"
 
 
 def image_path(image_root: Path, file_name: object, source: str) -> str:
@@ -75,8 +80,13 @@ def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
         raise InputError(f"{source}: the numbers of the box are too large") from None
 
 
-def read_json(path: Path, optional: Sequence[str] = ()) -> Json:
-    """Read an annotation file; lists in `optional` that it does not have are empty.
+def read_json(path: Path, optional: Sequence[str] = (), remedy: str = "") -> Json:
+    """Read an annotation file.
+
+    Args:
+        path: the file.
+        optional: lists that are empty if it does not have them.
+        remedy: what to do if it does not exist.
 
     Raises:
         InputError: the file is missing, is not JSON, or has no lists of images and categories.
@@ -84,7 +94,7 @@ def read_json(path: Path, optional: Sequence[str] = ()) -> Json:
     try:
         content = json.loads(read_regular(path))
     except FileNotFoundError:
-        raise InputError(f"annotation file {path} does not exist") from None
+        raise InputError(f"annotation file {path} does not exist{remedy}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"annotation file {path} cannot be read as JSON: {error}") from error
     for key in optional if isinstance(content, dict) else ():
@@ -94,6 +104,11 @@ def read_json(path: Path, optional: Sequence[str] = ()) -> Json:
         if not isinstance(part, list) or not all(isinstance(entry, dict) for entry in part):
             raise InputError(f"annotation file {path} has no list {key!r} as COCO format asks")
     return dict(content)
+
+
+def _annotations(info: DatasetInfo) -> Json:
+    remedy = _COCO_REMEDY if info.class_source is None else _OWN_REMEDY
+    return read_json(info.annotations, remedy=remedy)
 
 
 def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
@@ -142,7 +157,8 @@ def read_classes(info: DatasetInfo) -> DatasetInfo:
     """Fill in the classes of a data set of one's own from its training annotations."""
     if info.class_names or info.class_source is None:
         return info
-    return with_classes(info, _categories(read_json(info.class_source), info.class_source))
+    content = read_json(info.class_source, remedy=_OWN_REMEDY)
+    return with_classes(info, _categories(content, info.class_source))
 
 
 def _check_categories(info: DatasetInfo, content: Json) -> None:
@@ -243,7 +259,7 @@ def load_records(info: DatasetInfo) -> list[Record]:
     info = read_classes(info)
     if info.few_shot is not None:
         return load_few_shot(info, info.few_shot)
-    content = read_json(info.annotations)
+    content = _annotations(info)
     _check_categories(info, content)
     _check_annotation_ids(content, info.annotations)
     images = _images(content, info.annotations)

@@ -43,6 +43,15 @@ def test_own_coco_splits(tmp_path, split, names, per_image):
     assert [len(record.annotations) for record in records] == per_image
 
 
+@pytest.mark.parametrize("name", ["coco14_trainval_base", "coco14_test_novel", "toy_train_all"])
+def test_a_missing_file_says_how_to_get_it(tmp_path, name):
+    custom = coco_tree(tmp_path)
+    (tmp_path / "toy" / "train.json").unlink()
+    remedy = "data.custom" if name.startswith("toy") else "python -m src.tools.prepare_coco"
+    with pytest.raises(InputError, match=f"annotation file .*json does not exist; .*{remedy}"):
+        load(name, tmp_path, custom)
+
+
 def test_test_part_takes_classes_of_the_training_part(tmp_path):
     custom = coco_tree(tmp_path)
     content = json.loads((tmp_path / "toy" / "train.json").read_text())
