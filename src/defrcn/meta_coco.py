@@ -24,8 +24,8 @@ LISTS = ("images", "annotations", "categories")
 MAX_SIDE = (1 << 31) - 1
 MAX_ID = (1 << 63) - 1  # what NumPy and MindRecord hold
 _COCO_REMEDY = (
-    "; python -m src.tools.prepare_coco --source=DOWNLOADS makes it, or name the folder that has it "
-    "with datasets_root"
+    "; python -m src.tools.prepare_coco --source=DOWNLOADS makes it, or name the folder that has "
+    "it with datasets_root"
 )
 _OWN_REMEDY = "; correct its path (data.custom below datasets_root, or the flag that names it)"
 

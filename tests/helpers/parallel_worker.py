@@ -119,7 +119,11 @@ def settings(folder, group, steps, **changes):
 
 
 def train(folder, group):
-    net = small.detector(small.section(backbone__freeze_at=2))
+    net = small.detector(
+        small.section(
+            backbone__freeze_at=2, roi_heads__cls_dropout=True, roi_heads__dropout_ratio=0.2
+        )
+    )
     # every process starts elsewhere: rank 0's weights are to be used
     if group.rank:
         initialise(net, 99)
@@ -128,7 +132,7 @@ def train(folder, group):
     count = PICTURES // group.size
     reducer = group.reducer(optimizer.parameters)
     compiled = build_train_step(net, optimizer, batch_size=count, exact=True, reducer=reducer)
-    noise = Noise(anchors_per_cell=9, proposals=20, dropout=(1, 1))
+    noise = Noise(anchors_per_cell=9, proposals=20, dropout=(16, 8 * 32))
     schedule, values = settings(folder, group, STEPS)
     trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
     losses = []
