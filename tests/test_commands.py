@@ -227,7 +227,7 @@ def test_commands_are_found():
     assert len(shown["README.md"]) == len(shown["README_CN.md"])
     for name, first, last in (
         ("README.md", "python -m src.sweep --output=", "--base_checkpoint="),
-        ("README.md", "python -m src.predict --config_path=FILE", "--input_path=PICTURES"),
+        ("docs/evaluation.md", "python -m src.tools.report --config_path=FILE", "--output=DIR"),
         ("docs/deployment.md", "python export.py --config_path=", "--img_height=208"),
         ("configs/coco/defrcn_det_r101_base.yaml", "python eval.py", "--eval_checkpoint_path"),
         ("src/model_surgery.py", "python -m src.model_surgery", "--src-path"),
