@@ -100,6 +100,16 @@ def test_every_source_file_names_its_authors_and_licence():
             assert "DeFRCN on MindSpore authors" in head and "Apache License 2.0" in head, name
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_modules_that_are_named_exist(name):
+    """By the end of their path; programs that a reader writes are no modules of ours."""
+    rooms = (ROOT / room for room in ("src", "tests", "benchmarks"))
+    paths = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]
+    there = "\n".join(path.as_posix() for path in paths)
+    for module in re.findall(r"`([\w/]*\w\.py)`", text(name)):
+        assert re.search(rf"/{re.escape(module)}$", there, re.MULTILINE), module
+
+
 def anchors(name):
     """Names of a page's headings, as GitHub and Gitee make them."""
     without_code = re.sub(r"```.*?```", "", text(name), flags=re.DOTALL)

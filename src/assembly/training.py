@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""What train.py and eval.py share: from the configuration to data, network and evaluation."""
+"""From the configuration to a training: data, network, start weights, loop."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Data(Section):
     train: Names = Field(default=("coco14_trainval_base",), description="training sets by name")
     test: Names = Field(default=("coco14_test_base",), description="test sets by name")
     custom: dict[str, CustomDataset] = Field(default={}, description="data sets of one's own")
-    num_workers: CountOrZero = Field(default=2, description="processes that decode pictures")
+    num_workers: CountOrZero = Field(default=2, description="threads that prepare pictures")
     filter_empty: bool = Field(
         default=True, description="drop training pictures without usable boxes"
     )
