@@ -115,19 +115,17 @@ def draw_picture(folder: Path, plan: PicturePlan) -> list[dict[str, Any]]:
     Image.fromarray(scene.pixels).save(
         folder / plan.path, quality=_JPEG_QUALITY, subsampling=0, optimize=False
     )
-    rows = []
-    for item in scene.objects:
-        x1, y1, x2, y2 = item.box
-        rows.append(
-            {
-                "image_id": plan.image_id,
-                "category_id": item.shape.category_id,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": item.area,
-                "iscrowd": 0,
-            }
-        )
-    return rows
+    return [
+        {
+            "image_id": plan.image_id,
+            "category_id": item.shape.category_id,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": item.area,
+            "iscrowd": 0,
+        }
+        for item in scene.objects
+        for x1, y1, x2, y2 in [item.box]
+    ]
 
 
 def coco_file(

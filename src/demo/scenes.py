@@ -241,37 +241,43 @@ def _place(
     return None
 
 
-def _window(labels: LabelArray, sprite: _Sprite) -> tuple[slice, slice, MaskArray]:
-    """Return the sprite's rows and columns in the fine picture and its mask cut to them."""
-    height, width = labels.shape
-    side_y, side_x = sprite.mask.shape
-    top, left = max(sprite.top, 0), max(sprite.left, 0)
-    bottom, right = min(sprite.top + side_y, height), min(sprite.left + side_x, width)
-    cut = sprite.mask[
-        top - sprite.top : bottom - sprite.top, left - sprite.left : right - sprite.left
-    ]
-    return slice(top, bottom), slice(left, right), cut
+def _overlap(
+    size: Sequence[int], patch: Sequence[int], top: int, left: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return where a patch and a picture overlap: rows and columns of the picture, of the patch.
+
+    Args:
+        size: height and width of the picture.
+        patch: height and width of the patch.
+        top: the patch's first row in the picture, which may lie outside.
+        left: its first column.
+    """
+    rows = slice(max(top, 0), min(top + patch[0], size[0]))
+    columns = slice(max(left, 0), min(left + patch[1], size[1]))
+    inside = (slice(rows.start - top, rows.stop - top),
+              slice(columns.start - left, columns.stop - left))  # fmt: skip
+    return (rows, columns), inside
 
 
 def _fits(
     labels: LabelArray, sprite: _Sprite, sizes: Sequence[int], min_inside: float = MIN_INSIDE
 ) -> bool:
     """Say whether the sprite is inside the picture and leaves the others visible enough."""
-    rows, columns, cut = _window(labels, sprite)
+    place, inside = _overlap(labels.shape, sprite.mask.shape, sprite.top, sprite.left)
+    cut = sprite.mask[inside]
     if np.count_nonzero(cut) < min_inside * np.count_nonzero(sprite.mask):
         return False
-    covered = labels[rows, columns][cut]
-    for index, size in enumerate(sizes):
-        left_over = np.count_nonzero(labels == index + 1) - np.count_nonzero(covered == index + 1)
-        if left_over < MIN_VISIBLE * size:
-            return False
-    return True
+    covered = labels[place][cut]
+    return all(
+        np.count_nonzero(labels == label) - np.count_nonzero(covered == label) >= MIN_VISIBLE * size
+        for label, size in enumerate(sizes, 1)
+    )
 
 
 def _stamp(labels: LabelArray, sprite: _Sprite, label: int) -> None:
     """Write the sprite's label over what it covers, in place."""
-    rows, columns, cut = _window(labels, sprite)
-    labels[rows, columns][cut] = label
+    place, inside = _overlap(labels.shape, sprite.mask.shape, sprite.top, sprite.left)
+    labels[place][sprite.mask[inside]] = label
 
 
 def _standing_out(
@@ -295,7 +301,6 @@ def _composite(canvas: FloatArray, sprite: _Sprite, *, shadow: bool) -> None:
     The patch is first padded to whole picture pixels; then each picture pixel takes the mean
     of its fine pixels, weighted by the mask.
     """
-    height, width = canvas.shape[:2]
     f = SUPERSAMPLE
     top, left = sprite.top // f, sprite.left // f
     before_y, before_x = sprite.top - top * f, sprite.left - left * f
@@ -309,22 +314,17 @@ def _composite(canvas: FloatArray, sprite: _Sprite, *, shadow: bool) -> None:
     color = paint_fine.reshape(rows, f, columns, f, 3).mean(axis=(1, 3))
     if shadow:
         _cast_shadow(canvas, alpha, top, left)
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + rows, height), min(left + columns, width)
-    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-    seen = alpha[inside][..., None]
-    canvas[y0:y1, x0:x1] = canvas[y0:y1, x0:x1] * (1.0 - seen) + color[inside]
+    place, inside = _overlap(canvas.shape, alpha.shape, top, left)
+    canvas[place] = canvas[place] * (1.0 - alpha[inside][..., None]) + color[inside]
 
 
 def _cast_shadow(canvas: FloatArray, alpha: FloatArray, top: int, left: int) -> None:
     """Darken the picture below and to the right of a mask, in place."""
-    height, width = canvas.shape[:2]
     margin, offset = 8, 3
     wide = cv2.GaussianBlur(np.pad(alpha, margin), (0, 0), 2.5) * np.float32(0.45)
-    top, left = top + offset - margin, left + offset - margin
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + wide.shape[0], height), min(left + wide.shape[1], width)
-    canvas[y0:y1, x0:x1] *= 1.0 - wide[y0 - top : y1 - top, x0 - left : x1 - left, None]
+    shift = offset - margin
+    place, inside = _overlap(canvas.shape, wide.shape, top + shift, left + shift)
+    canvas[place] *= 1.0 - wide[inside][..., None]
 
 
 def _add_occluder(

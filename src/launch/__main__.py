@@ -273,9 +273,15 @@ def _workers(started: Sequence[int]) -> list[int]:
     return workers or list(started)
 
 
+def _failures(output: Path) -> list[re.Match[str]]:
+    """Where msrun says that a worker has failed, with its exit status."""
+    found = (_WORKER_ENDED.search(line) for line in last_lines(output, _SEARCHED_LINES))
+    return [match for match in found if match]
+
+
 def _end_scheduler(output: Path) -> None:
     """End msrun's scheduler once a worker has failed, instead of waiting for it."""
-    if any(_WORKER_ENDED.search(line) for line in last_lines(output, _SEARCHED_LINES)):
+    if _failures(output):
         for pid, role in descendants().items():
             if role == "MS_SCHED":
                 with contextlib.suppress(ProcessLookupError):
@@ -285,9 +291,7 @@ def _end_scheduler(output: Path) -> None:
 def tell_failures(log_dir: Path, shown: Path, code: int) -> None:
     """Say that processes failed, and the last lines of the logs that were not shown."""
     sys.stderr.write(f"error: the processes ended with exit status {code}; logs: {log_dir}\n")
-    for line in last_lines(log_dir / "output.txt", _SEARCHED_LINES):
-        if found := _WORKER_ENDED.search(line):
-            sys.stderr.write(f"  msrun: {found[0]}\n")
+    sys.stderr.writelines(f"  msrun: {found[0]}\n" for found in _failures(log_dir / "output.txt"))
     for path in sorted(log_dir.glob("worker_*.log")):
         if path != shown:
             for line in last_lines(path, _SHOWN_LINES):
@@ -296,11 +300,8 @@ def tell_failures(log_dir: Path, shown: Path, code: int) -> None:
 
 def worker_code(output: Path) -> int:
     """The exit status of the worker that failed, which msrun only writes down; otherwise 1."""
-    for line in last_lines(output, _SEARCHED_LINES):
-        if found := _WORKER_ENDED.search(line):
-            number = int(found[1])
-            return 128 - number if number < 0 else number
-    return 1
+    number = next((int(found[1]) for found in _failures(output)), 1)
+    return 128 - number if number < 0 else number
 
 
 def run_msrun(options: argparse.Namespace) -> int:

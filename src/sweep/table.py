@@ -176,11 +176,10 @@ def summaries(
     runs: Sequence[RunFigures], value: Callable[[RunFigures], float | None]
 ) -> dict[int, Summary]:
     """Sum up one figure for each shot; `value` gives None where a run lacks it."""
-    found = {}
-    for shot, group in by_shot(runs).items():
-        values = [value(run) for run in group]
-        found[shot] = summarize([v for v in values if v is not None])
-    return found
+    return {
+        shot: summarize([found for run in group if (found := value(run)) is not None])
+        for shot, group in by_shot(runs).items()
+    }
 
 
 def figure(value: float, digits: int = 2) -> str:
@@ -232,7 +231,8 @@ def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     for shot, group in by_shot(runs).items():
         found = summarize([run.results[sweep.metric] for run in group])
         row = [str(shot), str(found.count), figure(found.mean)]
-        row += [figure(half) if math.isnan(half) else f"± {half:.2f}" for half in _halves(found)]
+        halves = (found.t_half, found.z_half)
+        row += [figure(half) if math.isnan(half) else f"± {half:.2f}" for half in halves]
         row += [figure(found.sigma), figure(found.low), figure(found.high)]
         if paper:
             row += [figure(line.get(shot, math.nan), 1) for line in (paper, repository)]
@@ -241,10 +241,6 @@ def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
             row += _against_official(group, official.get(shot))
         rows.append(row)
     return _pipe(rows, headers)
-
-
-def _halves(summary: Summary) -> tuple[float, float]:
-    return summary.t_half, summary.z_half
 
 
 def _against_official(group: Sequence[RunFigures], official: int | None) -> list[str]:
@@ -256,25 +252,18 @@ def _against_official(group: Sequence[RunFigures], official: int | None) -> list
 
 def figures_table(runs: Sequence[RunFigures]) -> str:
     """Every figure of the evaluation, mean ± t interval, a column a shot."""
-    shots = list(by_shot(runs))
-    rows = []
-    for name in metric_names(runs):
-        found = summaries(runs, lambda run, name=name: run.results.get(name))  # type: ignore[misc]
-        rows.append([name, *(with_interval(found[shot]) for shot in shots)])
-    return _pipe(rows, ["figure", *(f"{shot}-shot" for shot in shots)], names=True)
+    return _means(runs, "figure", metric_names(runs))
 
 
 def class_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     """The figure of each novel class (all without a split), mean ± t interval, a column a shot."""
-    shots = list(by_shot(runs))
-    rows = []
-    for name in class_names(runs, sweep):
-        found = summaries(
-            runs,
-            lambda run, name=name: class_figures(run, sweep.metric).get(name),  # type: ignore[misc]
-        )
-        rows.append([name, *(with_interval(found[shot]) for shot in shots)])
-    return _pipe(rows, ["class", *(f"{shot}-shot" for shot in shots)], names=True)
+    return _means(runs, "class", class_names(runs, sweep), sweep.metric)
+
+
+def _means(runs: Sequence[RunFigures], kind: str, names: Sequence[str], metric: str = "") -> str:
+    found = {name: summaries(runs, _getter(kind, name, metric)) for name in names}
+    rows = [[name, *map(with_interval, found[name].values())] for name in names]
+    return _pipe(rows, [kind, *(f"{shot}-shot" for shot in by_shot(runs))], names=True)
 
 
 def markdown(runs: Sequence[RunFigures], sweep: Sweep, planned: int, plot: str = "") -> str:
@@ -322,22 +311,22 @@ def _protocol_text(sweep: Sweep) -> str:
 
 def runs_csv(runs: Sequence[RunFigures]) -> str:
     """One line a run, with every figure and class."""
-    metrics = metric_names(runs)
-    classes = list(dict.fromkeys(name for run in runs for name in run.per_class))
-    classes_50 = list(dict.fromkeys(name for run in runs for name in run.per_class_50))
-    header = ["shot", "shot_seed", "seed", "iterations", "images", "seconds", *metrics]
-    header += [f"AP {name}" for name in classes] + [f"AP50 {name}" for name in classes_50]
+
+    def figures(run: RunFigures) -> dict[str, float]:
+        classes = {f"AP {name}": value for name, value in run.per_class.items()}
+        classes_50 = {f"AP50 {name}": value for name, value in run.per_class_50.items()}
+        return {**run.results, **classes, **classes_50}
+
+    names = list(dict.fromkeys(name for run in runs for name in figures(run)))
+    # classes of a run that others lack stand with those of their kind
+    names.sort(key=lambda name: name.startswith("AP ") + 2 * name.startswith("AP50 "))
+    header = ["shot", "shot_seed", "seed", "iterations", "images", "seconds", *names]
     lines: list[list[object]] = []
     for run in sorted(runs, key=lambda run: (run.shot, run.shot_seed, run.seed)):
-        line: list[object] = [run.shot, run.shot_seed, run.seed, run.iterations, run.images]
-        line.append(f"{run.seconds:.1f}")
-        for names, figures in (
-            (metrics, run.results),
-            (classes, run.per_class),
-            (classes_50, run.per_class_50),
-        ):
-            line += [_cell(figures.get(name)) for name in names]
-        lines.append(line)
+        found = figures(run)
+        numbers = (run.shot, run.shot_seed, run.seed, run.iterations, run.images)
+        cells = (_cell(found.get(name)) for name in names)
+        lines.append([*numbers, f"{run.seconds:.1f}", *cells])
     return _csv(header, lines)
 
 
