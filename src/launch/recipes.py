@@ -55,6 +55,7 @@ OPTIONS = {
 }  # fmt: skip
 # Keys of the configuration that go on to train.py; the other stages have no use for them.
 TRAINING_ONLY = ("resume", "overwrite", "model_pretrained_path")
+_NEVER_EMPTY = ("dataset", "checkpoints", "setting")
 _OF_THE_LAUNCHER = ("device_target", "save_checkpoint_path", "eval_checkpoint_path")
 _EPILOG = {
     "train": "  --resume=true          go on with the experiment's training\n"
@@ -165,10 +166,13 @@ class Experiment:
 
     def _check_values(self) -> None:
         given, fail = self.given, self._parser.error
-        for name, (_, form, pattern, _) in {**OPTIONS, "cards": ((), "N", r"[1-9]\d*", "")}.items():
+        for name, (_, form, pattern, _) in {**OPTIONS, "cards": ((), "8", r"[1-9]\d*", "")}.items():
             value = getattr(given, name, None)
-            if value is not None and not re.fullmatch(pattern, value):
-                advice = f"one of {form.replace('|', ' ')}" if "|" in form else f"such as {form}"
+            # an empty one is one that was not given, but for those that have a default here
+            if (value or value == "" and name in _NEVER_EMPTY) and not re.fullmatch(pattern, value):
+                advice = (
+                    f"one of {form.replace('|', ' ')}" if "|" in form else f"a value such as {form}"
+                )
                 fail(f"--{name}={value}: give {advice}")
         if given.split and given.dataset != "voc":
             fail("--split goes with --dataset=voc")
@@ -237,8 +241,8 @@ class Experiment:
 
     def _settings(self) -> Iterator[tuple[str, str, str]]:
         """Each setting with its protocol and the folder of its runs."""
-        both = self.given.setting in (None, "both")
-        for setting in ("fsod", "gfsod") if both else (self.given.setting,):
+        chosen = self.given.setting or "both"
+        for setting in ("fsod", "gfsod") if chosen == "both" else (chosen,):
             protocol = self.given.protocol or ("fsrw" if setting == "fsod" else "tfa")
             folder = f"{self.root}/defrcn_{setting}{self._net}_novel{self.split}"
             yield setting, protocol, folder
@@ -318,7 +322,7 @@ class Experiment:
 
 def _from_caller(path: str | None, caller: Path) -> str | None:
     """A file's name as the caller meant it: from the caller's folder if it is there."""
-    if path is None:
+    if not path:
         return None
     place = caller / path
     return str(place) if place.exists() or ("{" in path and place.parent.is_dir()) else path
