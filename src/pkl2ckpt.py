@@ -162,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, flags = parser.parse_known_args(argv)
     set_up_logging()
     configured = configured_layout(options.config_path, flags)
-    check_output(options.output, ".ckpt")
+    output = check_output(options.output, ".ckpt")
     source = input_file(options.input, _OTHERS, "give the MSRA R-101.pkl")
     params = whole(convert(read(source), source), DETECTOR, source, configured)
-    write_whole(options.output, params, DETECTOR)
+    write_whole(output, params, DETECTOR)
     return 0
 
 

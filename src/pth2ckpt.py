@@ -93,15 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     configured = configured_layout(options.config_path, flags)
     if options.to_pth and options.input is None:
         raise InputError("--to-pth needs --input, the .ckpt to convert")
-    given = options.input or Path("../torchvision/resnet101-5d3b4d8f.pth")
-    suffix = ".pth" if options.to_pth else ".ckpt"
-    output = options.output or (
-        given.with_suffix(suffix) if options.input else Path("res101_ms.ckpt")
-    )
-    check_output(output, suffix)
-    source = input_file(
-        given, _NOT_CKPT if options.to_pth else _NOT_PTH, "give the file to convert"
-    )
+    suffix, others = (".pth", _NOT_CKPT) if options.to_pth else (".ckpt", _NOT_PTH)
+    default = Path("../torchvision/resnet101-5d3b4d8f.pth")
+    source = input_file(options.input or default, others, "give the file to convert")
+    own = source.with_suffix(suffix) if options.input else Path("res101_ms.ckpt")
+    output = check_output(options.output or own, suffix)
     params = load_weights(source) if options.to_pth else read_pth(source)
     kind = kind_of(params, source) if options.kind == "auto" else options.kind
     write_whole(output, whole(params, kind, source, configured), kind)

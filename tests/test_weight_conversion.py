@@ -476,7 +476,10 @@ def test_backbone_by_itself(tmp_path, save, rename, wrap, capsys):
     result = checkpoint.load_weights(tmp_path / "a.ckpt")
     _same(result, params)
     told = capsys.readouterr().out
-    assert "backbone and res5: ResNet-50, 4 channels after the stem, 8 after res2" in told
+    assert (
+        "backbone with res5 of model.backbone.depth 50, model.backbone.stem_out_channels 4, "
+        in told
+    )
     assert "2 buffers left out" in told
     heads = {name: array.shape for name, array in _detector().items()}
     assert len(BACKBONE_PRETRAINED.check(shapes_of(result), heads, "f").missing) == 14
@@ -556,7 +559,7 @@ def _renamed(params):
 
 
 BROKEN = {
-    "every second array": (_half, r"missing: 139 \(.*and 134 more\); all else is of a ResNet-50"),
+    "every second array": (_half, r"missing: 139 \(.*and 134 more\); all else is of a detector of"),
     "two widths": (_mixed, r"of another shape: \d+ \(.*whole file of one network"),
     "other names": (_renamed, "neither of a DeFRCN detector nor of torchvision.*module"),
     "two kinds": (lambda p: {**p, **_random(ENCODER.shapes())}, "detector but also has bn1.bias"),
@@ -610,6 +613,7 @@ WRONG = [
     (pth2ckpt, "--to-pth", "needs --input"),
     (pth2ckpt, "--input=folder.ckpt", "is not a file"),
     (pkl2ckpt, "--input=.", "is not a file"),
+    (pth2ckpt, "--input=.", "is not a file"),
     (pth2ckpt, "--input=b.pth", r"b\.pth does not exist \(did you mean a\.pth"),
     (pth2ckpt, "--to-pth --input=b.ckpt", r"b\.ckpt does not exist"),
     (pth2ckpt, "--input=cut.pth", r"cut\.pth is damaged"),

@@ -157,14 +157,18 @@ def input_file(path: Path, others: Mapping[str, str], what_to_do: str) -> Path:
     return found
 
 
-def check_output(path: Path, suffix: str) -> None:
+def check_output(path: Path, suffix: str) -> Path:
     """Refuse a name that says another kind of file, before anything long is done.
+
+    Returns:
+        The path.
 
     Raises:
         InputError: it does not end in `suffix`.
     """
     if path.suffix != suffix:
         raise InputError(f"--output: {path}: the name of the result must end in {suffix}")
+    return path
 
 
 def write_whole(output: Path, params: Mapping[str, np.ndarray], kind: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 from src.model_utils.errors import InputError
@@ -87,10 +87,9 @@ class EncoderLayout:
         return pixels
 
     def __str__(self) -> str:
-        blocks = ", ".join(map(str, self.blocks))
         return (
-            f"ResNet of {blocks} blocks, {self.stem_channels} channels after the stem, "
-            f"{self.out_channels[0]} after the first stage, {self.num_outputs} outputs"
+            f"ResNet of {self.blocks} blocks, {self.stem_channels} channels after the stem, "
+            f"{self.out_channels} after the stages, {self.num_outputs} outputs"
         )
 
 
@@ -151,6 +150,7 @@ def encoder_layout(
 
 
 def _key(key: str) -> Any:  # noqa: ANN401
+    """A field that the configuration has under this key."""
     return field(metadata={"key": key})
 
 
@@ -200,27 +200,23 @@ class DetectorLayout:
             add(f"{_PREDICTOR}.bbox_pred", 4 * self.num_classes, res5)
         return found
 
-    def differences(self, other: DetectorLayout) -> list[str]:
-        """What is other than in `other`, by key; parts that one of them lacks do not count."""
-        given = [
-            entry for entry in fields(self) if self._has(entry.name) and other._has(entry.name)
-        ]
-        pairs = [(f.metadata["key"], getattr(self, f.name), getattr(other, f.name)) for f in given]
-        return [
-            f"{k} {mine} instead of {theirs}".lower() for k, mine, theirs in pairs if mine != theirs
-        ]
+    def keys(self) -> dict[str, str]:
+        """Value by the key that sets it, of the parts that are there."""
+        return {
+            entry.metadata["key"]: str(value).lower()
+            for entry, value in zip(fields(self), astuple(self))
+            if value or (value is False and self.num_anchors)
+        }
 
-    def _has(self, name: str) -> bool:
-        return bool(self.num_anchors) if name.startswith("affine") else bool(getattr(self, name))
+    def differences(self, other: DetectorLayout) -> list[str]:
+        """What is other than in `other`; parts that one of them lacks do not count."""
+        theirs = other.keys()
+        pairs = [(key, mine, theirs.get(key, mine)) for key, mine in self.keys().items()]
+        return [f"{key} {mine} instead of {other}" for key, mine, other in pairs if mine != other]
 
     def __str__(self) -> str:
-        text = f"ResNet-{self.depth}, {self.stem_channels} channels after the stem, "
-        text += f"{self.res2_channels} after res2"
-        if not self.num_anchors:
-            return f"backbone and res5: {text}"
-        layers = [name for name in ("affine_rpn", "affine_rcnn") if getattr(self, name)]
-        classes = f"{self.num_classes} classes" if self.num_classes else "no class layers"
-        return f"{text}, {self.num_anchors} anchors, {classes}, {' and '.join(layers) or 'coupled'}"
+        what = "detector" if self.num_anchors else "backbone with res5"
+        return f"{what} of {', '.join(f'{key} {value}' for key, value in self.keys().items())}"
 
 
 def detector_layout(shapes: Mapping[str, Shape], source: object) -> DetectorLayout:
