@@ -7,12 +7,13 @@ import json
 import logging
 from pathlib import Path
 
-from src.assembly.evaluation import load_for_evaluation, trained_classes
+from src.assembly.evaluation import load_for_evaluation
 from src.assembly.training import initialise, make_detector
 from src.defrcn.de_frcn import DeFRCN
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder, require_path
+from src.weights.note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def create_network(
         keys["model.num_classes"] = num_classes
     config = load_config(known[name], [f"--{key}={_text(value)}" for key, value in keys.items()])
     path = require_path("pretrained", pretrained, "name a .ckpt file") if pretrained else None
-    classes = trained_classes(path) if path else ()
+    classes = class_names_of(path) if path else ()
     number = len(classes) or config.model.num_classes
     if not number:
         raise InputError(f"{name} is for any number of classes; give num_classes")

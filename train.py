@@ -19,11 +19,11 @@ from src.assembly import training as assembly
 from src.assembly import watch as assembly_watch
 from src.assembly.schedule import make_schedule
 from src.engine.parallel import Group
-from src.engine.trainer import CHECKPOINTS
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, config_from_arguments, to_plain
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.interruption import StopRequests
+from src.model_utils.paths import CHECKPOINTS
 from src.util import run_main, set_up_logging
 from src.weights.checkpoint import load_training_checkpoint
 

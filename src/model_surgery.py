@@ -22,7 +22,7 @@ import logging
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,8 @@ from src.defrcn.data_types import DatasetInfo
 from src.model_utils.config import Config, load_config
 from src.model_utils.set_names import parse_name
 from src.util import run_main, set_up_logging, sha256_file, suggestion
-from src.weights.checkpoint import load_training_checkpoint, load_weights, write_weights
-from src.weights.note import check_classes, class_names_of, note_path, write_note
+from src.weights.checkpoint import write_weights
+from src.weights.note import Weights, check_classes, note_path, read_weights, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +73,6 @@ class Classes:
     total: int
     base_names: tuple[str, ...] = ()
     all_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """A base detector: where it came from, its classes (() if not known), its parameters."""
-
-    path: Path
-    class_names: tuple[str, ...]
-    params: Params
 
 
 def classes_of(info: DatasetInfo, dataset: str) -> Classes:
@@ -136,23 +127,7 @@ def configured_classes(config: Config, source: str, trained: tuple[str, ...]) ->
     )
 
 
-def read_source(path: Path) -> Source:
-    """Read a `.ckpt` file, or the newest valid checkpoint of a training run's folder.
-
-    Raises:
-        InputError: it is missing, damaged, or of another kind.
-    """
-    if not path.is_dir():
-        params = load_weights(path)
-        return Source(path, class_names_of(path), params)
-    inner = path / "ckpt_0"
-    found = load_training_checkpoint(inner if inner.is_dir() else path)
-    if found is None:
-        raise InputError(f"--src-path: there is no checkpoint in {path}; give a .ckpt file")
-    return Source(found.manifest.with_suffix(".ckpt"), found.class_names, found.params)
-
-
-def check_source(source: Source, classes: Classes) -> None:
+def check_source(source: Weights, classes: Classes) -> None:
     """Check that a detector is one for the base classes.
 
     Raises:
@@ -226,7 +201,7 @@ def _enlarged(name: str, old: np.ndarray, classes: Classes, seed: int) -> np.nda
 
 
 def operate(
-    source: Source, classes: Classes, *, method: str, seed: int, folder: Path, name: str
+    source: Weights, classes: Classes, *, method: str, seed: int, folder: Path, name: str
 ) -> Path:
     """Do surgery and write the result with its note.
 
@@ -320,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("--device-target %s: not needed, no device is used", options.device_target)
     if not options.src_path.exists():
         raise InputError(f"--src-path: {options.src_path} does not exist; give a .ckpt or a folder")
-    source = read_source(options.src_path)
+    found = read_weights(options.src_path, "--src-path")
+    source = replace(found, path=found.path.with_suffix(".ckpt"))
     classes = _classes(options, flags, source.class_names)
     beside = options.src_path if options.src_path.is_dir() else options.src_path.parent
     target = operate(

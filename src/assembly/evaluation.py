@@ -26,13 +26,7 @@ from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.network_define import build_eval_step
 from src.util import write_json
-from src.weights.checkpoint import (
-    find_latest,
-    load_training_checkpoint,
-    load_weights,
-    read_manifest,
-)
-from src.weights.note import class_names_of
+from src.weights.note import read_weights
 from src.weights.parameter_rules import FULL, SURGERY_REMOVE, detector_rule
 
 logger = logging.getLogger(__name__)
@@ -109,15 +103,6 @@ def evaluation_checkpoint(config: Config) -> Path:
     )
 
 
-def trained_classes(path: Path) -> tuple[str, ...]:
-    """The classes that a checkpoint says it was trained on; empty if it does not say."""
-    if not path.is_dir():
-        return class_names_of(path)
-    inner = path / "ckpt_0"
-    manifest = find_latest(inner if inner.is_dir() else path)
-    return () if manifest is None else tuple(read_manifest(manifest)["class_names"])
-
-
 def load_for_evaluation(
     net: DeFRCN, path: Path, class_names: tuple[str, ...], key: str = "eval_checkpoint_path"
 ) -> Path:
@@ -135,26 +120,20 @@ def load_for_evaluation(
     Raises:
         InputError: it is missing or damaged, or was trained on other classes.
     """
-    if path.is_dir():
-        inner = path / "ckpt_0"
-        checkpoint = load_training_checkpoint(inner if inner.is_dir() else path)
-        if checkpoint is None:
-            raise InputError(f"{key}: there is no checkpoint in {path}")
-        source, params, trained = checkpoint.manifest, checkpoint.params, checkpoint.class_names
-    else:
-        source, params, trained = path, load_weights(path), class_names_of(path)
+    given = read_weights(path, key)
+    source, trained = given.path, given.class_names
     if trained and trained != class_names:
         raise InputError(
             f"{source} was trained on {len(trained)} classes ({', '.join(trained[:3])}, …), the "
             f"test set has {len(class_names)} ({', '.join(class_names[:3])}, …); name a test set "
             "with the same classes in data.test"
         )
-    if detector_rule(params) is SURGERY_REMOVE:
+    if detector_rule(given.params) is SURGERY_REMOVE:
         raise InputError(
             f"{key}: {source} has no class and box layer; if it comes from model "
             "surgery, fine-tune it first"
         )
-    assembly.load_into(net, params, str(source), FULL)
+    assembly.load_into(net, given.params, str(source), FULL)
     return source
 
 

@@ -24,6 +24,7 @@ from src.export.results import StoredResults
 from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, write_text
+from src.weights.note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def config_digest(config: Config) -> str:
 
 def exported_classes(config: Config, path: Path) -> tuple[str, ...]:
     """The classes of a checkpoint; of the test set where the checkpoint does not say."""
-    names = assembly_eval.trained_classes(path)
+    names = class_names_of(path)
     return names or assembly_data.describe_set(config, config.data.test[0]).class_names
 
 

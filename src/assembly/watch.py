@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from src.engine.watch.profile import ProfileWindow
-from src.engine.watch.watch import Watch, Writer
+from src.engine.watch.watch import Watch
 from src.model_utils.config import Config, to_yaml
 from src.model_utils.errors import InputError
 
@@ -40,7 +40,18 @@ def open_watch(
         window = _window(config, folder, rank, num_steps)
     if rank != 0 or not config.watch.tensorboard:
         return Watch(window=window)
-    watch = Watch(_writer(Path(config.watch.dir or folder / "watch"), first_step), window)
+    place = Path(config.watch.dir or folder / "watch")
+    try:
+        from src.engine.watch.tensorboard import TensorBoardWriter
+
+        watch = Watch(TensorBoardWriter(place, first_step), window)
+    except ImportError as error:
+        raise InputError(
+            f"watch.tensorboard: {error.name or error} is not installed; "
+            "pip install -r requirements.txt, or leave it false"
+        ) from error
+    except OSError as error:
+        raise InputError(f"watch.dir: {place} cannot be written: {error.strerror}") from error
     watch.settings(to_yaml(config))
     return watch
 
@@ -77,20 +88,6 @@ def show_evaluation(
         drawn = sorted(path for path in place.glob("*.png") if path.name != "sheet.png")
         for path in drawn[: config.watch.images]:
             watch.picture(step, f"{name}/{path.stem}", path)
-
-
-def _writer(folder: Path, first_step: int) -> Writer:
-    try:
-        from src.engine.watch.tensorboard import TensorBoardWriter
-
-        return TensorBoardWriter(folder, first_step)
-    except ImportError as error:
-        raise InputError(
-            f"watch.tensorboard: {error.name or error} is not installed; "
-            "pip install -r requirements.txt, or leave it false"
-        ) from error
-    except OSError as error:
-        raise InputError(f"watch.dir: {folder} cannot be written: {error.strerror}") from error
 
 
 def _window(config: Config, folder: Path, rank: int, num_steps: int) -> ProfileWindow:

@@ -24,13 +24,12 @@ from src.engine.watch.watch import Watch
 from src.lr_schedule import Schedule
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
+from src.model_utils.paths import CHECKPOINTS
 from src.model_utils.random_streams import NOISE_SCHEME
 from src.util import idle_thread, writing
 from src.weights.checkpoint import TrainingCheckpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINTS = "ckpt_0"  # below a run's folder
 
 
 def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:

@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from src.launch import __main__ as launcher
 from src.model_utils.errors import InputError
-from src.model_utils.paths import project_folder
+from src.model_utils.paths import CHECKPOINTS, project_folder
 from src.util import numbers, run_main
 
 OFFICIAL = ("coco", "voc")
@@ -219,7 +219,7 @@ class Experiment:
     def train(self) -> Iterator[list[str]]:
         """The base detector."""
         go_on = {word.partition("=")[0] for word in self.words} & {"--resume", "--overwrite"}
-        there = any(Path(self.base).glob("ckpt_0/defrcn-*.json"))
+        there = any(Path(self.base).glob(f"{CHECKPOINTS}/defrcn-*.json"))
         if there and not go_on and not os.environ.get("DRY_RUN"):
             raise InputError(
                 f"{self.base} holds a training already; go on with it by --resume=true, or name "
@@ -312,7 +312,7 @@ class Experiment:
         for folder in (*Path(root).glob("*"), *Path(root).glob("*/repeat*")):
             name = folder.relative_to(root).as_posix()
             match = re.fullmatch(r"(\d+)shot_seed(\d+)(?:/repeat(\d+))?", name)
-            if match and any(folder.glob("ckpt_0/defrcn-*.json")):
+            if match and any(folder.glob(f"{CHECKPOINTS}/defrcn-*.json")):
                 shot, number = int(match[1]), int(match[2])
                 seed = int(match[3] or number)
                 if shot in (wanted_shots or (shot,)) and seed in (wanted_seeds or (seed,)):

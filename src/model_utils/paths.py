@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Where the project lies, and one check of the disk for every path that a user gave."""
+"""Where project and checkpoints lie, and one check of the disk for every path that is given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import os
 from pathlib import Path
 
 from src.model_utils.errors import InputError
+
+CHECKPOINTS = "ckpt_0"
+"""The folder of a run's checkpoints, below the run's."""
+
+
+def checkpoints_in(folder: Path) -> Path:
+    """The folder of checkpoints that a run's folder has, else that folder itself."""
+    inner = folder / CHECKPOINTS
+    return inner if inner.is_dir() else folder
 
 
 def project_folder() -> Path:

@@ -29,7 +29,6 @@ from src.assembly.evaluation import (
     evaluation_checkpoint,
     load_for_evaluation,
     make_inference,
-    trained_classes,
 )
 from src.assembly.training import make_detector
 from src.data.batching import Batch, Preprocessing, parse_shapes
@@ -51,6 +50,7 @@ from src.predict.inputs import (
 )
 from src.predict.output import Predictions
 from src.util import run_main, set_up_logging
+from src.weights.note import class_names_of
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Detector:
 
     def __init__(self, config: Config, checkpoint: Path) -> None:
         self.config = config
-        self.info, self.own_ids = describe_classes(config, trained_classes(checkpoint))
+        self.info, self.own_ids = describe_classes(config, class_names_of(checkpoint))
         net = make_detector(config, self.info.class_names)
         source = load_for_evaluation(net, checkpoint, self.info.class_names)
         self.outputs_of = make_inference(config, net)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from src.model_utils.errors import InputError
+from src.model_utils.paths import CHECKPOINTS
 from src.sweep.plan import completed
 from src.sweep.table import RunFigures
 from src.util import write_json
@@ -34,7 +35,6 @@ LOCK = ".sweep.lock"
 OUTPUT = "output.txt"
 FORMAT = "defrcn-sweep"
 VERSION = 1
-CHECKPOINTS = "ckpt_0"
 KEEP = ("none", "last", "all")
 
 NEW, ANEW, RESUME, FINISHED = "new", "anew", "resume", "finished"

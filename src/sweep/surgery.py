@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from src.model_utils.errors import InputError
+from src.model_utils.paths import checkpoints_in
 from src.model_utils.processes import Command, Supervisor, last_lines, project_environment
 from src.sweep.runs import locked, read_json
 from src.util import sha256_file, write_json
@@ -35,8 +36,7 @@ def checkpoint_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    inner = path / "ckpt_0"
-    manifest = find_latest(inner if inner.is_dir() else path)
+    manifest = find_latest(checkpoints_in(path))
     if manifest is None:
         raise InputError(f"--base_checkpoint: there is no checkpoint in {path}")
     return manifest.with_suffix(".ckpt")

@@ -12,12 +12,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from src.model_utils.errors import InputError
+from src.model_utils.paths import checkpoints_in
 from src.util import sha256_file, write_json
-from src.weights.checkpoint import read_manifest
+from src.weights.checkpoint import (
+    find_latest,
+    load_training_checkpoint,
+    load_weights,
+    read_manifest,
+)
 
 FORMAT = "defrcn-weights-note"
 FORMAT_VERSION = 1
@@ -76,16 +85,54 @@ def read_note(weights: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def class_names_of(weights: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The classes of a `.ckpt` file, from the manifest or note beside it; () if nothing tells.
+    """The classes of weights; () if nothing tells.
+
+    Args:
+        weights: a `.ckpt` file, of which the manifest or the note beside it tells; or a folder,
+            for the newest checkpoint in it or in its `ckpt_0`.
 
     Raises:
         InputError: manifest or note are damaged.
     """
+    if Path(weights).is_dir():
+        newest = find_latest(checkpoints_in(Path(weights)))
+        return () if newest is None else tuple(read_manifest(newest)["class_names"])
     manifest = Path(weights).with_suffix(".json")
     if manifest.name.startswith("defrcn-") and manifest.is_file():
         return tuple(read_manifest(manifest)["class_names"])
     note = read_note(weights)
     return tuple(note["class_names"]) if note else ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights in memory: where they came from, their classes (() if not known), arrays by name."""
+
+    path: Path
+    class_names: tuple[str, ...]
+    params: dict[str, np.ndarray]
+
+
+def read_weights(path: Path, key: str) -> Weights:
+    """Read a `.ckpt` file, or the newest valid checkpoint of a folder or its `ckpt_0`.
+
+    Args:
+        path: file or folder.
+        key: the configuration key or flag that named it, for messages.
+
+    Returns:
+        The weights; for a folder, `path` is the checkpoint's manifest.
+
+    Raises:
+        InputError: it is missing, damaged, or of another kind.
+    """
+    if not path.is_dir():
+        params = load_weights(path)
+        return Weights(path, class_names_of(path), params)
+    found = load_training_checkpoint(checkpoints_in(path))
+    if found is None:
+        raise InputError(f"{key}: there is no checkpoint in {path}; give a .ckpt file")
+    return Weights(found.manifest, found.class_names, found.params)
 
 
 def check_classes(given: Sequence[str], wanted: Sequence[str], source: object, what: str) -> None:

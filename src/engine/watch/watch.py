@@ -10,40 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from src.engine.watch.profile import ProfileWindow
+    from src.engine.watch.tensorboard import TensorBoardWriter
 
 logger = logging.getLogger(__name__)
-
-
-class Writer(Protocol):
-    """A file format that viewers read; an `OSError` says that it cannot be written."""
-
-    name: str
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers of a step by name; a slash in a name makes groups."""
-
-    def picture(self, step: int, name: str, path: Path) -> None:
-        """Write a PNG file of a step."""
-
-    def settings(self, text: str) -> None:
-        """Write the configuration."""
-
-    def close(self) -> None:
-        """Write what is left and close the file."""
-
-
-class Window(Protocol):
-    """Some steps that are looked at more closely."""
-
-    def before_step(self) -> None:
-        """A step begins."""
-
-    def after_step(self) -> None:
-        """A step has ended."""
-
-    def close(self) -> None:
-        """No more steps come."""
 
 
 class Watch:
@@ -56,7 +29,9 @@ class Watch:
         window: told of the steps.
     """
 
-    def __init__(self, writer: Writer | None = None, window: Window | None = None) -> None:
+    def __init__(
+        self, writer: TensorBoardWriter | None = None, window: ProfileWindow | None = None
+    ) -> None:
         self._writer = writer
         self._window = window
 
@@ -71,7 +46,7 @@ class Watch:
             self._window.after_step()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Show numbers of a step."""
+        """Show numbers of a step by name; a slash in a name makes groups."""
         self._tell(lambda writer: writer.scalars(step, values))
 
     def picture(self, step: int, name: str, path: Path) -> None:
@@ -89,7 +64,7 @@ class Watch:
         self._tell(lambda writer: writer.close())
         self._writer, self._window = None, None
 
-    def _tell(self, action: Callable[[Writer], None]) -> None:
+    def _tell(self, action: Callable[[TensorBoardWriter], None]) -> None:
         writer = self._writer
         if writer is None:
             return
