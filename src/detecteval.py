@@ -16,6 +16,7 @@ import importlib.metadata
 import io
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,15 +25,12 @@ from pycocotools.cocoeval import COCOeval
 
 from src.defrcn.built_datacategory import DatasetInfo
 from src.evaluation.detection_rows import (
-    ImageId,
     Row,
     check_rows,
     dataset_ground_truth,
     detections_to_rows,
     ground_truth_from_records,
-    read_ground_truth,
     read_rows,
-    write_rows,
 )
 from src.evaluation.figures import (
     METRICS,
@@ -45,7 +43,6 @@ from src.evaluation.figures import (
     per_category_table,
     report,
     select,
-    write_evaluation,
 )
 from src.evaluation.voc_eval import evaluate_voc
 from src.model_utils.set_names import parse_name
@@ -62,11 +59,8 @@ __all__ = [
     "ground_truth_from_records",
     "metric_of",
     "per_category_table",
-    "read_ground_truth",
     "read_rows",
     "report",
-    "write_evaluation",
-    "write_rows",
 ]
 
 logger = logging.getLogger(__name__)
@@ -90,7 +84,12 @@ def metric_of(dataset: str, wanted: str = "auto") -> str:
 
 
 def evaluate(
-    info: DatasetInfo, ground_truth: Mapping[str, Any], rows: Sequence[Row], *, metric: str
+    info: DatasetInfo,
+    ground_truth: Mapping[str, Any],
+    rows: Sequence[Row],
+    *,
+    metric: str = "auto",
+    pcb: bool | None = None,
 ) -> Evaluation:
     """Judge detections on a test set.
 
@@ -98,17 +97,19 @@ def evaluate(
         info: The test set, its classes filled in.
         ground_truth: See `evaluate_coco` and `dataset_ground_truth`.
         rows: Detections.
-        metric: "coco", "voc07" or "voc12"; see `metric_of`.
+        metric: see `metric_of`.
+        pcb: Whether the scores are calibrated; None: not known.
 
     Raises:
         InputError: See `evaluate_coco`.
     """
+    metric = metric_of(info.name, metric)
     judge = (
         evaluate_coco
         if metric == "coco"
         else functools.partial(evaluate_voc, eleven_points=metric == "voc07")
     )
-    return judge(
+    evaluation = judge(
         ground_truth,
         rows,
         dataset=info.name,
@@ -117,6 +118,7 @@ def evaluate(
         base_classes=info.base_classes,
         novel_classes=info.novel_classes,
     )
+    return replace(evaluation, pcb=pcb)
 
 
 def evaluate_coco(
@@ -128,7 +130,6 @@ def evaluate_coco(
     category_ids: Sequence[int],
     base_classes: Collection[str] = (),
     novel_classes: Collection[str] = (),
-    image_ids: Collection[ImageId] | None = None,
 ) -> Evaluation:
     """Judge detections as the official evaluator does.
 
@@ -141,14 +142,11 @@ def evaluate_coco(
         category_ids: their ids in the ground truth, in the same order.
         base_classes: Names of the whole data set's base classes.
         novel_classes: And of its novel classes; without any there is no split to report.
-        image_ids: Judge these images only (both ground truth and rows); None for all.
 
     Raises:
         InputError: If there are no images, or a row is wrong or of an unknown image or category.
     """
-    chosen = select(
-        ground_truth, rows, dataset=dataset, category_ids=category_ids, image_ids=image_ids
-    )
+    chosen = select(ground_truth, rows, dataset=dataset, category_ids=category_ids)
     logger.info(
         "judging %d detections on %d images of %s",
         len(chosen.detections),

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import difflib
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
@@ -14,9 +16,11 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate  # type: ignore[import-untyped]
 
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
@@ -123,6 +127,25 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:  # noqa: ANN401
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def pipe_table(
+    rows: Sequence[Sequence[object]],
+    headers: Sequence[str],
+    columns: Sequence[str] | None = None,
+) -> str:
+    """A table with bars, as Markdown has it; `columns` says "left" or "right" of each."""
+    text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=columns)
+    return str(text)
+
+
+def csv_text(header: Iterable[object], lines: Iterable[Iterable[object]]) -> str:
+    """Lines as CSV below a head line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:

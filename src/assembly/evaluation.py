@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from src import detecteval
@@ -172,7 +172,7 @@ def evaluate_sets(
         rows = gather_rows(group, rows, [record.image_id for record in one.records])
         if not group.leads:
             continue
-        detecteval.write_rows(place / "detections.json", rows)
+        write_json(place / "detections.json", rows, indent=None)
         evaluation, written = _judge(
             config,
             one,
@@ -227,8 +227,7 @@ def _judge(
     """
     info, records = one.info, one.records
     ground_truth = detecteval.dataset_ground_truth(info, records)
-    metric = detecteval.metric_of(info.name, config.test.metric)
-    evaluation = replace(detecteval.evaluate(info, ground_truth, rows, metric=metric), pcb=pcb)
+    evaluation = detecteval.evaluate(info, ground_truth, rows, metric=config.test.metric, pcb=pcb)
     written = []
     if config.test.visualize_images:
         render_detections(

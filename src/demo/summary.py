@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate  # type: ignore[import-untyped]
-
 from src.model_utils.errors import InputError
-from src.util import run_main, write_json
+from src.util import pipe_table, run_main, write_json
 
 STEPS = (
     "data",
@@ -149,7 +147,7 @@ def report(summary: dict[str, Any]) -> str:
             title = EVALUATIONS.get(name, DEPLOYED_TITLE)
             rows.append([title, *(_figure(figures[column]) for column in COLUMNS)])
     lines.append(f"{summary['data']['test']} held-out pictures, COCO's figures in percent:")
-    lines.append(str(tabulate(rows, ["", *COLUMNS], tablefmt="pipe", disable_numparse=True)))
+    lines.append(pipe_table(rows, ["", *COLUMNS]))
     if "deployed" not in summary["evaluation"]:
         lines.append("the C++ program was left out; its step says why")
     for name, steps in summary["training"].items():

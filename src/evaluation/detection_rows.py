@@ -16,9 +16,10 @@ from typing import Any, Union
 
 import numpy as np
 
-from src.defrcn.built_datacategory import XYWH, DatasetInfo, Record
+from src.defrcn.data_types import XYWH, DatasetInfo, Record
+from src.defrcn.meta_coco import read_json
 from src.model_utils.errors import InputError
-from src.util import read_regular, write_json
+from src.util import read_regular
 
 ImageId = Union[int, str]
 Row = dict[str, Any]
@@ -139,34 +140,11 @@ def ground_truth_from_records(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def read_ground_truth(path: str | os.PathLike[str]) -> GroundTruth:
-    """Read a COCO annotation file.
-
-    Raises:
-        InputError: If it is missing or has no lists of images, annotations and categories.
-    """
-    try:
-        content = json.loads(read_regular(path).decode("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"ground truth {path} does not exist; see the data section") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"ground truth {path} cannot be read as JSON: {error}") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise InputError(f"ground truth {path} has no list {key!r} as COCO format asks")
-    return dict(content)
-
-
 def dataset_ground_truth(info: DatasetInfo, records: Iterable[Record]) -> GroundTruth:
     """Return the ground truth of a test set: COCO's own file (with its areas), or from records."""
     if info.format == "coco":
-        return read_ground_truth(info.annotations)
+        return read_json(info.annotations)
     return ground_truth_from_records(records, info.class_names, info.category_ids)
-
-
-def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
-    """Write detections as a COCO result file, atomically."""
-    write_json(path, list(rows), indent=None)
 
 
 def _row_problem(row: object) -> str | None:

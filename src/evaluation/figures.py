@@ -9,22 +9,20 @@ All figures are percentages; -100 stands for "undefined: no ground truth", as of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate  # type: ignore[import-untyped]
-
 from src.evaluation.detection_rows import ImageId, Row, check_rows
 from src.model_utils.errors import InputError
-from src.util import write_json
+from src.util import pipe_table
 
 UNDEFINED = -100.0
 # The 12 COCO figures in pycocotools' order, and the three of VOC.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RECALLS = ("AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 VOC_METRICS = ("AP", "AP50", "AP75")
+CLASSES_A_ROW = 3  # of the table of classes
 # Prefix of a group's figures in the official results: AP, bAP, nAP.
 PREFIXES = {"all": "", "base": "b", "novel": "n"}
 # What AP means with each metric.
@@ -165,7 +163,6 @@ def select(
     *,
     dataset: str,
     category_ids: Sequence[int],
-    image_ids: Collection[ImageId] | None = None,
 ) -> Selection:
     """Check detections against the ground truth and keep what is to be judged.
 
@@ -175,7 +172,6 @@ def select(
         rows: Detections; those of other classes than `category_ids` are left out.
         dataset: Name of the test set, for messages.
         category_ids: The test set's classes.
-        image_ids: Judge these images only (both ground truth and rows); None for all.
 
     Raises:
         InputError: If there are no images, or a row is wrong or of an unknown image or category.
@@ -185,16 +181,12 @@ def select(
     if len({isinstance(identity, str) for identity in images}) != 1:
         raise InputError(f"{dataset}: the ground truth has no images, or mixes kinds of image ids")
     check_rows(rows, source=f"{dataset} detections", image_ids=images, category_ids=known)
-    wanted = set(images) if image_ids is None else set(image_ids) & set(images)
-    if not wanted:
-        raise InputError(f"{dataset}: none of the images asked for is in the ground truth")
     classes = set(category_ids)
-    objects = _annotations(ground_truth["annotations"], classes, wanted, dataset)
-    detections = _annotations(rows, classes, wanted, dataset)
+    objects = _annotations(ground_truth["annotations"], classes, images, dataset)
+    detections = _annotations(rows, classes, images, dataset)
     for entry in detections:
         entry.update(area=entry["bbox"][2] * entry["bbox"][3], iscrowd=0)
-    kept = [entry for identity, entry in images.items() if identity in wanted]
-    return Selection(kept, objects, detections)
+    return Selection(list(images.values()), objects, detections)
 
 
 def group_members(
@@ -212,26 +204,14 @@ def group_members(
     return members
 
 
-def per_category_table(
-    per_class: Mapping[str, float],
-    per_class_ap50: Mapping[str, float] | None = None,
-    *,
-    columns: int = 3,
-) -> str:
-    """Return `| category | AP | AP50 | category | AP | AP50 | ...`, percent; n/a if undefined.
-
-    Without `per_class_ap50` there is no such column.
-    """
+def per_category_table(per_class: Mapping[str, float], per_class_ap50: Mapping[str, float]) -> str:
+    """Return `| category | AP | AP50 | category | AP | AP50 | ...`, percent; n/a if undefined."""
     cells = [
-        (name, figure(value), *((figure(per_class_ap50[name]),) if per_class_ap50 else ()))
-        for name, value in per_class.items()
+        (name, figure(value), figure(per_class_ap50[name])) for name, value in per_class.items()
     ]
-    rows = [sum(cells[i : i + columns], ()) for i in range(0, len(cells), columns)]
-    width = min(columns, max(1, len(cells)))
-    headers = ["category", "AP", *(["AP50"] if per_class_ap50 else [])] * width
-    return str(
-        tabulate(rows, headers=headers, tablefmt="pipe", stralign="left", disable_numparse=True)
-    )
+    rows = [sum(cells[i : i + CLASSES_A_ROW], ()) for i in range(0, len(cells), CLASSES_A_ROW)]
+    headers = ["category", "AP", "AP50"] * min(CLASSES_A_ROW, max(1, len(cells)))
+    return pipe_table(rows, headers)
 
 
 def report(evaluation: Evaluation) -> str:
@@ -255,11 +235,6 @@ def report(evaluation: Evaluation) -> str:
     parts.append(f"AP and AP50 of each class ({meaning}):")
     parts.append(per_category_table(ev.per_class, ev.per_class_ap50))
     return "\n".join(parts)
-
-
-def write_evaluation(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
-    """Write the figures as JSON, atomically."""
-    write_json(path, evaluation.to_json())
 
 
 def figure(value: float) -> str:
@@ -297,4 +272,4 @@ def _group_table(evaluation: Evaluation) -> str:
         figures = [figure(evaluation.groups[group][metric]) for metric in columns]
         rows.append([f"{PREFIXES[group]}AP ({evaluation.classes_of(group)})", *figures])
     headers = ["classes", *columns]
-    return str(tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True))
+    return pipe_table(rows, headers)

@@ -34,7 +34,6 @@ def evaluate_voc(
     category_ids: Sequence[int],
     base_classes: Collection[str] = (),
     novel_classes: Collection[str] = (),
-    image_ids: Collection[ImageId] | None = None,
     eleven_points: bool = True,
 ) -> Evaluation:
     """Judge detections by VOC's rules.
@@ -48,15 +47,12 @@ def evaluate_voc(
         category_ids: their ids in the ground truth, in the same order.
         base_classes: Names of the whole data set's base classes.
         novel_classes: And of its novel classes; without any there is no split to report.
-        image_ids: Judge these images only (both ground truth and rows); None for all.
         eleven_points: Precision at 11 recalls, as in VOC 2007; else the area below the curve.
 
     Raises:
         InputError: If there are no images, or a row is wrong or of an unknown image or category.
     """
-    chosen = select(
-        ground_truth, rows, dataset=dataset, category_ids=category_ids, image_ids=image_ids
-    )
+    chosen = select(ground_truth, rows, dataset=dataset, category_ids=category_ids)
     logger.info(
         "judging %d detections on %d images of %s",
         len(chosen.detections),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate  # type: ignore[import-untyped]
 
 from src.evaluation.detection_rows import Row, detections_to_rows
 from src.evaluation.visualize import (
@@ -26,7 +25,7 @@ from src.evaluation.visualize import (
     draw_labels,
     write_png,
 )
-from src.util import write_json
+from src.util import pipe_table, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -167,4 +166,4 @@ class Predictions:
         rows = [[name, str(count)] for name, count in self.counts.most_common()]
         if not rows:
             return f"nothing found with a score of {self.threshold:g} or more"
-        return str(tabulate(rows, ["class", "detections"], tablefmt="pipe", disable_numparse=True))
+        return pipe_table(rows, ["class", "detections"])

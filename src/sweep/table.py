@@ -11,17 +11,15 @@ Figures are percentages. Two 95 % intervals of the mean over n runs, both as hal
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
-from tabulate import tabulate  # type: ignore[import-untyped]
 
 from src.sweep.paper_figures import METRICS, PROTOCOLS, official_images, reported
+from src.util import csv_text, pipe_table
 
 Z = 1.96  # as the official tables round it
 CONFIDENCE = 0.95
@@ -196,9 +194,7 @@ def with_interval(summary: Summary) -> str:
 def _pipe(rows: Sequence[Sequence[str]], headers: Sequence[str], names: bool = False) -> str:
     """A table; `names` stand left in the first column, numbers right."""
     columns = ["left" if names else "right", *["right"] * (len(headers) - 1)]
-    return str(
-        tabulate(rows, headers=headers, tablefmt="pipe", colalign=columns, disable_numparse=True)
-    )
+    return pipe_table(rows, headers, columns)
 
 
 def _span(values: Sequence[int]) -> str:
@@ -327,7 +323,7 @@ def runs_csv(runs: Sequence[RunFigures]) -> str:
         numbers = (run.shot, run.shot_seed, run.seed, run.iterations, run.images)
         cells = (_cell(found.get(name)) for name in names)
         lines.append([*numbers, f"{run.seconds:.1f}", *cells])
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def table_csv(runs: Sequence[RunFigures], sweep: Sweep) -> str:
@@ -340,7 +336,7 @@ def table_csv(runs: Sequence[RunFigures], sweep: Sweep) -> str:
             found = summaries(runs, _getter(kind, name, sweep.metric))
             lines += [_line(shot, kind, name, one, sweep) for shot, one in found.items()]
     lines.sort(key=lambda line: (line[0], line[1] != "figure"))
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def _getter(kind: str, name: str, metric: str) -> Callable[[RunFigures], float | None]:
@@ -362,11 +358,3 @@ def _line(shot: int, kind: str, name: str, one: Summary, sweep: Sweep) -> list[o
 
 def _cell(value: float | None) -> str:
     return "" if value is None or math.isnan(value) or value < 0 else f"{value:.4f}"
-
-
-def _csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return text.getvalue()

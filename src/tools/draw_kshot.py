@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tabulate import tabulate  # type: ignore[import-untyped]
 
 from src.data.transforms import clip_boxes, non_empty, to_xyxy
 from src.defrcn.built_datacategory import resolve_dataset
@@ -36,7 +35,7 @@ from src.defrcn.meta_coco import load_records, read_classes, read_json
 from src.model_utils.config import Config, load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
-from src.util import numbers, run_main, set_up_logging, suggestion, write_text
+from src.util import numbers, pipe_table, run_main, set_up_logging, suggestion, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +206,7 @@ def table(draws: Mapping[int, Sequence[ClassDraw]], shots: Sequence[int]) -> str
         for drawn in classes
     ]
     headers = ["set", "class", "boxes", "pictures", *(f"{shot}-shot pictures" for shot in shots)]
-    text = str(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+    text = pipe_table(rows, headers)
     if any("cut" in str(cell) for row in rows for cell in row[4:]):
         text += (
             "\n\n(n cut): n of the pictures hold more boxes of the class than were taken, because "

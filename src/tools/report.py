@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from src import detecteval
@@ -21,7 +20,7 @@ from src.assembly.data import read_sets
 from src.evaluation.report.page import write_report
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
-from src.util import run_main, set_up_logging
+from src.util import run_main, set_up_logging, write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,11 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = detecteval.read_rows(detections)
     info, records = read_sets(config, tuple(names))
     ground_truth = detecteval.dataset_ground_truth(info, records)
-    metric = detecteval.metric_of(info.name, config.test.metric)
-    evaluation = replace(
-        detecteval.evaluate(info, ground_truth, rows, metric=metric),
-        pcb=known_calibration(detections, info.name),
-    )
+    pcb = known_calibration(detections, info.name)
+    evaluation = detecteval.evaluate(info, ground_truth, rows, metric=config.test.metric, pcb=pcb)
     page = write_report(
         output,
         evaluation,
@@ -54,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_pictures=arguments.pictures,
         max_pixels=config.data.max_image_pixels,
     )
-    detecteval.write_evaluation(output / "metrics.json", evaluation)
+    write_json(output / "metrics.json", evaluation.to_json())
     sys.stdout.write(f"{detecteval.report(evaluation)}\npage: {page}\n")
     return 0
 

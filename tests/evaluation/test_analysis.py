@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from src.defrcn.built_datacategory import resolve_dataset
-from src.detecteval import evaluate_coco, read_ground_truth, read_rows
+from src.defrcn.meta_coco import read_json
+from src.detecteval import evaluate_coco, read_rows
 from src.evaluation.report.analysis import (
     ClassAnalysis,
     Operating,
@@ -218,7 +219,7 @@ def test_curves_have_the_ap50_of_pycocotools():
     """On the official example, 80 classes with crowds: the mean of each curve is its AP50."""
     folder = shared("eval_fixtures") / "coco_val2014_100"
     info = resolve_dataset("coco14_test_all")
-    ground_truth = read_ground_truth(folder / "instances_val2014_100.json")
+    ground_truth = read_json(folder / "instances_val2014_100.json")
     rows = read_rows(folder / "instances_val2014_fakebbox100_results.json")
     settings = {
         **{"dataset": info.name, "class_names": info.class_names},

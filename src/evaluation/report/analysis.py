@@ -9,16 +9,16 @@ neither as right nor as wrong. Any other is *false*. An object that no detection
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from src.evaluation.detection_rows import ImageId, Row
 from src.evaluation.figures import UNDEFINED, Evaluation, is_ignored, select
+from src.util import csv_text
 
 IOU_THRESHOLD = 0.5
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -179,7 +179,7 @@ def analyse(
     scored: list[list[tuple[float, str]]] = [[] for _ in class_names]
     counts = [0] * len(class_names)
     groups = _by_image_and_class(chosen.objects, chosen.detections)
-    for (image_id, category), (objects, detections) in sorted(groups.items(), key=_key):
+    for (image_id, category), (objects, detections) in sorted(groups.items(), key=itemgetter(0)):
         found, truth = match(objects, detections)
         index, picture = index_of[category], pictures[image_id]
         picture.detections += [_finding(index, row, *what) for row, what in zip(detections, found)]
@@ -280,16 +280,8 @@ def class_rows(analysis: Analysis, evaluation: Evaluation) -> list[dict[str, Any
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV with a head line; numbers with 6 digits, None as nothing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(rows[0] if rows else [])
-    for row in rows:
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
-    return out.getvalue()
-
-
-def _key(group: tuple[tuple[ImageId, int], Any]) -> tuple[ImageId, int]:
-    return group[0]
+    lines = [[f"{v:.6g}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    return csv_text(rows[0] if rows else [], lines)
 
 
 def _mean(values: np.ndarray) -> float | None:
