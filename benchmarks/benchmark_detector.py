@@ -53,15 +53,7 @@ def build(name: str, size: tuple[int, int]) -> tuple:
         # As trained networks do it: a block adds little, or activations grow without bound.
         if parameter.name.endswith("conv3.norm.weight"):
             parameter.set_data(Tensor(np.full(parameter.shape, 0.2, np.float32)))
-    solver = config.solver
-    optimizer = build_optimizer(
-        net,
-        momentum=solver.momentum,
-        nesterov=False,
-        weight_decay=solver.weight_decay,
-        weight_decay_bias=solver.weight_decay_bias,
-        weight_decay_norm=0.0,
-    )
+    optimizer = build_optimizer(net, config.solver)
     rng = np.random.default_rng(0)
     height, width = size
     corners = rng.random((1, 8, 4), np.float32) * np.float32(min(size) / 2)

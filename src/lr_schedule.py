@@ -4,39 +4,21 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-
-def learning_rate(
-    step: int,
-    *,
-    base_lr: float,
-    warmup_steps: int,
-    warmup_factor: float,
-    milestones: Sequence[int],
-    gamma: float,
-) -> float:
-    """Linear warm-up, then decay by `gamma` at each milestone.
-
-    Args:
-        step: the step about to be made, counted from 0.
-        base_lr: rate after warm-up.
-        warmup_steps: 0 for none; the base rate is reached at this step.
-        warmup_factor: part of the rate at step 0.
-        milestones: increasing steps from which on the rate is lower.
-        gamma: factor at each milestone.
-    """
-    warmup = 1.0
-    if step < warmup_steps:
-        progress = step / warmup_steps
-        warmup = warmup_factor * (1.0 - progress) + progress
-    return base_lr * warmup * gamma ** bisect_right(milestones, step)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and rates of a run; `lr(step)` is `learning_rate` with them."""
+    """Steps and rates of a run: linear warm-up, then decay by `gamma` at each milestone.
+
+    Attributes:
+        base_lr: rate after warm-up.
+        max_steps: steps in all.
+        milestones: increasing steps from which on the rate is lower.
+        gamma: factor at each milestone.
+        warmup_steps: 0 for none; the base rate is reached at this step.
+        warmup_factor: part of the rate at step 0.
+    """
 
     base_lr: float
     max_steps: int
@@ -47,14 +29,11 @@ class Schedule:
 
     def lr(self, step: int) -> float:
         """Rate of the step about to be made, counted from 0."""
-        return learning_rate(
-            step,
-            base_lr=self.base_lr,
-            warmup_steps=self.warmup_steps,
-            warmup_factor=self.warmup_factor,
-            milestones=self.milestones,
-            gamma=self.gamma,
-        )
+        warmup = 1.0
+        if step < self.warmup_steps:
+            progress = step / self.warmup_steps
+            warmup = self.warmup_factor * (1.0 - progress) + progress
+        return self.base_lr * warmup * self.gamma ** bisect_right(self.milestones, step)
 
 
 def scale_schedule(schedule: Schedule, reference_batch: int, real_batch: int) -> Schedule:

@@ -17,7 +17,7 @@ from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads
 from src.defrcn.resnet import STAGE_BLOCKS, STRIDE, ResNetC4, freeze, make_stage, norm_of
 from src.defrcn.roi_align import ROIAlign
 from src.defrcn.rpn import RPN, ConvBias, RPNHead
-from src.model_utils.config import ModelSection
+from src.model_utils.config import ModelSection, Solver
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD, weight_decay_of
 
@@ -142,30 +142,21 @@ def set_parameters(cells: Sequence[Parameter], values: dict[str, np.ndarray]) ->
             ops.assign(parameter, Tensor(np.asarray(values[parameter.name], np.float32)))
 
 
-def build_optimizer(
-    net: nn.Cell,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    weight_decay_bias: float,
-    weight_decay_norm: float,
-    kind: str = "sgd",
-) -> SGD | AdamW:
-    """SGD (or AdamW) over the trainable parameters, each with the decay of its kind."""
+def build_optimizer(net: nn.Cell, solver: Solver) -> SGD | AdamW:
+    """The optimizer of the `solver` section over the trainable parameters, each with its decay."""
     parameters = net.trainable_params()
     decays = [
         weight_decay_of(
-            p.name,
-            weight_decay=weight_decay,
-            weight_decay_bias=weight_decay_bias,
-            weight_decay_norm=weight_decay_norm,
+            parameter.name,
+            weight_decay=solver.weight_decay,
+            weight_decay_bias=solver.weight_decay_bias,
+            weight_decay_norm=solver.weight_decay_norm,
         )
-        for p in parameters
+        for parameter in parameters
     ]
-    if kind == "adamw":
-        return AdamW(parameters, decays, beta1=momentum)
-    return SGD(parameters, decays, momentum, nesterov)
+    if solver.optimizer == "adamw":
+        return AdamW(parameters, decays, beta1=solver.momentum)
+    return SGD(parameters, decays, solver.momentum, solver.nesterov)
 
 
 def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from src.lr_schedule import Schedule, learning_rate, resized_schedule, scale_schedule
+from src.lr_schedule import Schedule, resized_schedule, scale_schedule
 
 OFFICIAL = Schedule(
     base_lr=0.02,
@@ -35,20 +35,13 @@ def test_edges(step, rate):
 
 
 def test_without_warmup_and_milestones():
-    for step in (0, 1, 10**6):
-        rate = learning_rate(
-            step, base_lr=0.3, warmup_steps=0, warmup_factor=0.0, milestones=(), gamma=0.1
-        )
-        assert rate == 0.3
+    schedule = Schedule(0.3, 10, (), 0.1, 0, 0.0)
+    assert [schedule.lr(step) for step in (0, 1, 10**6)] == [0.3] * 3
 
 
 def test_milestone_inside_the_warmup():
-    def rate(step):
-        return learning_rate(
-            step, base_lr=1.0, warmup_steps=10, warmup_factor=0.0, milestones=(5,), gamma=0.5
-        )
-
-    assert [rate(4), rate(5), rate(10)] == pytest.approx([0.4, 0.25, 0.5])
+    schedule = Schedule(1.0, 20, (5,), 0.5, 10, 0.0)
+    assert [schedule.lr(step) for step in (4, 5, 10)] == pytest.approx([0.4, 0.25, 0.5])
 
 
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 32])

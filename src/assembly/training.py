@@ -272,15 +272,7 @@ def make_trainer(
 ) -> Trainer:
     """Build optimizer, compiled steps and training loop."""
     solver, model = config.solver, config.model
-    optimizer = build_optimizer(
-        net,
-        momentum=solver.momentum,
-        nesterov=solver.nesterov,
-        weight_decay=solver.weight_decay,
-        weight_decay_bias=solver.weight_decay_bias,
-        weight_decay_norm=solver.weight_decay_norm,
-        kind=solver.optimizer,
-    )
+    optimizer = build_optimizer(net, solver)
     gradients_of, update = build_train_step(
         net,
         optimizer,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from src.model_utils.config_model import ModelSection, Section
-from src.model_utils.config_schema import Config
+from src.model_utils.config_schema import Config, Solver
 from src.model_utils.custom_sets import CustomDataset
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
@@ -30,6 +30,7 @@ from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_v
 __all__ = [
     "Config",
     "ModelSection",
+    "Solver",
     "config_from_arguments",
     "describe_keys",
     "fill_shot_seed",

@@ -16,6 +16,7 @@ from src.defrcn.de_frcn import LOSS_NAMES
 from src.engine.noise import Noise
 from src.engine.trainer import Trainer, step_in_epoch
 from src.lr_schedule import Schedule
+from src.model_utils.config import Solver
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
 from src.network_define import (
@@ -64,14 +65,7 @@ class Run:
     def __init__(self):
         self.net = small.detector()
         self.start = parameters_of(self.net)
-        self.optimizer = build_optimizer(
-            self.net,
-            momentum=0.9,
-            nesterov=False,
-            weight_decay=5e-5,
-            weight_decay_bias=1e-4,
-            weight_decay_norm=0.0,
-        )
+        self.optimizer = build_optimizer(self.net, Solver())
         self.compiled = build_train_step(self.net, self.optimizer, batch_size=1, exact=True)
 
     def trainer(self, folder, steps, **changes):

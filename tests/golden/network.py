@@ -116,15 +116,7 @@ def train_step(kind: str, formulation: str) -> TrainStep:
     """The training step in the mode that training uses: compiled once for all image sizes."""
     settings = config(kind, train_overrides(kind))
     net = new_detector(settings, kind, formulation)
-    solver = settings.solver
-    optimizer = build_optimizer(
-        net,
-        momentum=solver.momentum,
-        nesterov=solver.nesterov,
-        weight_decay=solver.weight_decay,
-        weight_decay_bias=solver.weight_decay_bias,
-        weight_decay_norm=solver.weight_decay_norm,
-    )
+    optimizer = build_optimizer(net, settings.solver)
     gradients_of, update = build_train_step(net, optimizer, batch_size=2, exact=True)
     return TrainStep(settings, net, optimizer, gradients_of, update, weights_of(kind))
 

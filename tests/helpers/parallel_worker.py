@@ -30,6 +30,7 @@ from src.engine.noise import Noise
 from src.engine.parallel import Group
 from src.engine.trainer import Trainer
 from src.lr_schedule import Schedule
+from src.model_utils.config import Solver
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
@@ -127,8 +128,7 @@ def train(folder, group):
     # every process starts elsewhere: rank 0's weights are to be used
     if group.rank:
         initialise(net, 99)
-    decay = {"weight_decay": 5e-5, "weight_decay_bias": 1e-4, "weight_decay_norm": 0.0}
-    optimizer = build_optimizer(net, momentum=0.9, nesterov=False, **decay)
+    optimizer = build_optimizer(net, Solver())
     count = PICTURES // group.size
     reducer = group.reducer(optimizer.parameters)
     compiled = build_train_step(net, optimizer, batch_size=count, exact=True, reducer=reducer)

@@ -12,6 +12,7 @@ from src import model_surgery
 from src.assembly import training as assembly
 from src.defrcn.rcnn import BoxPredictor
 from src.engine.noise import Noise
+from src.model_utils.config import Solver
 from src.model_utils.errors import InputError
 from src.network_define import build_optimizer, parameters_of, set_parameters
 from src.weights.checkpoint import write_weights
@@ -73,14 +74,7 @@ def test_res5_is_frozen_and_nothing_else(nets):
 
 
 def test_frozen_weights_have_no_optimizer_state(nets):
-    optimizer = build_optimizer(
-        nets[1],
-        momentum=0.9,
-        nesterov=False,
-        weight_decay=5e-5,
-        weight_decay_bias=1e-4,
-        weight_decay_norm=0.0,
-    )
+    optimizer = build_optimizer(nets[1], Solver())
     expected = {f"velocity.{p.name}" for p in nets[1].get_parameters() if p.requires_grad}
     assert {p.name for p in optimizer.state} == expected
     assert not any(RES5 in name for name in expected)
