@@ -48,8 +48,7 @@ from src.weights.note import Weights, check_classes, note_path, read_weights, wr
 
 logger = logging.getLogger(__name__)
 
-CLS_SCORE, BBOX_PRED = "cls_score", "bbox_pred"
-PARAM_NAMES = tuple(f"roi_heads.box_predictor.{layer}" for layer in (CLS_SCORE, BBOX_PRED))
+PARAM_NAMES = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred")
 ENDINGS = {"remove": "remove", "randinit": "surgery"}
 STD = 0.01
 
@@ -177,27 +176,19 @@ def enlarged(params: Params, classes: Classes, seed: int) -> dict[str, np.ndarra
             the seed and its name.
     """
     result = dict(params)
-    for layer in PARAM_NAMES:
-        for part in ("weight", "bias"):
-            name = f"{layer}.{part}"
-            result[name] = _enlarged(name, params[name], classes, seed)
+    total, kept = classes.total, list(classes.positions)
+    for layer, (rows, background) in zip(PARAM_NAMES, ((1, 1), (4, 0))):  # of one class, at the end
+        for name in (f"{layer}.weight", f"{layer}.bias"):
+            old = params[name]
+            new = np.zeros((rows * total + background, *old.shape[1:]), old.dtype)
+            if name.endswith(".weight"):
+                rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+                new[:] = STD * rng.standard_normal(new.shape)
+            by_class = new[: rows * total].reshape(total, -1)
+            by_class[kept] = old[: rows * len(kept)].reshape(len(kept), -1)
+            new[rows * total :] = old[rows * len(kept) :]
+            result[name] = new
     return result
-
-
-def _enlarged(name: str, old: np.ndarray, classes: Classes, seed: int) -> np.ndarray:
-    per_class = 4 if BBOX_PRED in name else 1
-    background = 0 if BBOX_PRED in name else 1
-    shape = (per_class * classes.total + background, *old.shape[1:])
-    new = np.zeros(shape, old.dtype)
-    if name.endswith(".weight"):
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        new[:] = STD * rng.standard_normal(shape)
-    for index, position in enumerate(classes.positions):
-        there = slice(per_class * position, per_class * (position + 1))
-        new[there] = old[per_class * index : per_class * (index + 1)]
-    if background:
-        new[-1] = old[-1]
-    return new
 
 
 def operate(
@@ -215,20 +206,19 @@ def operate(
     target = folder / f"{name}_{ENDINGS[method]}.ckpt"
     if target.resolve() == source.path.resolve():
         raise InputError(f"--tar-name: the result would replace {source.path}; name another one")
-    checksum = sha256_file(source.path)
-    if method == "remove":
-        params = removed(source.params)
-    else:
-        params = enlarged(source.params, classes, seed)
+    origin = {
+        "method": method,
+        "dataset": classes.dataset,
+        "seed": seed,
+        "source": source.path.name,
+        "source_sha256": sha256_file(source.path),
+    }
+    removes = method == "remove"
+    params = removed(source.params) if removes else enlarged(source.params, classes, seed)
     # An old note must not be taken for the new file's.
     note_path(target).unlink(missing_ok=True)
     write_weights(target, params)
-    origin = {"method": method, "dataset": classes.dataset, "seed": seed}
-    write_note(
-        target,
-        classes.all_names if method == "randinit" else (),
-        {**origin, "source": source.path.name, "source_sha256": checksum},
-    )
+    write_note(target, () if removes else classes.all_names, origin)
     return target
 
 

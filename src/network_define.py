@@ -14,12 +14,13 @@ from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads
-from src.defrcn.resnet import STAGE_BLOCKS, STRIDE, ResNetC4, freeze, make_stage, norm_of
+from src.defrcn.resnet import STRIDE, ResNetC4, freeze, make_stage, norm_of
 from src.defrcn.roi_align import ROIAlign
 from src.defrcn.rpn import RPN, ConvBias, RPNHead
 from src.model_utils.config import ModelSection, Solver
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD, weight_decay_of
+from src.weights.weight_shapes import STAGE_BLOCKS
 
 
 def build_detector(

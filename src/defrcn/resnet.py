@@ -11,7 +11,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-STAGE_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+from src.weights.weight_shapes import STAGE_BLOCKS
+
 STRIDE = 16  # pixels a cell of res4, the map that both heads look at
 
 

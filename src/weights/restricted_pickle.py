@@ -18,6 +18,7 @@ import pickle
 import struct
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -49,22 +50,26 @@ _MAX_REUSE = 64
 _MAX_EXPANDED = 1 << 16
 
 
+@dataclass(frozen=True, eq=False)
 class Token:
     """An inert stand-in for a name in a pickle; with a builder it may be called with REDUCE."""
 
-    def __init__(self, name: str, build: Callable[..., Any] | None = None, dtype: str = "") -> None:
-        self.name = name
-        self.build = build
-        self.dtype = dtype
+    name: str
+    build: Callable[..., Any] | None = None
+    dtype: str = ""
+
+
+def stored_as(dtype: str, order: str = "<") -> np.dtype[Any]:
+    """How numpy sees the numbers of a storage; for two kinds it has no type of the same bytes."""
+    return np.dtype(order + {"bool": "u1", "bfloat16": "u2"}.get(dtype, dtype))
 
 
 class Storage:
     """A flat run of numbers: bytes without type and the way to see them."""
 
     def __init__(self, data: Any, dtype: str, order: str, count: int) -> None:  # noqa: ANN401
-        kind = {"bool": "u1", "bfloat16": "u2"}.get(dtype, dtype)
         self.dtype = dtype
-        self.array = np.frombuffer(data, np.dtype(order + kind), count)
+        self.array = np.frombuffer(data, stored_as(dtype, order), count)
         self.budget = _MAX_REUSE * count + _MAX_EXPANDED
 
 
@@ -85,9 +90,11 @@ class Parameter:
 class _Dtype:
     """A numpy dtype on its way: name first, byte order with the state that follows."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: Any, *_align_and_copy: Any) -> None:  # noqa: ANN401
+        self.name = str(_bytes(name), "latin1")
         self.order = "<"
+        if not self.name[:1].isalpha() or not self.name[1:].isdigit():
+            raise ValueError("a numpy dtype of an unknown kind")
 
     def set_state(self, state: tuple[Any, ...]) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or any(state[2:5]):
@@ -101,13 +108,6 @@ class _Dtype:
         if dtype.kind not in "biufcSU" or dtype.itemsize == 0:
             raise ValueError(f"a numpy array of type {dtype}")
         return dtype
-
-
-def _dtype(name: Any, align: Any = False, copy: Any = True) -> _Dtype:  # noqa: ANN401
-    text = str(_bytes(name), "latin1") if isinstance(name, bytes) else name
-    if not isinstance(text, str) or not text[:1].isalpha() or not text[1:].isdigit():
-        raise ValueError("a numpy dtype of an unknown kind")
-    return _Dtype(text)
 
 
 def _bytes(data: Any) -> bytes:  # noqa: ANN401
@@ -125,11 +125,6 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:  # noqa: ANN401
     return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
-    """How protocols before 3 spell empty bytes; with a length, bytes could exhaust memory."""
-    return b""
-
-
 def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
     """Check a shape or a list of strides: non-negative whole numbers of reasonable size."""
     sizes = tuple(values)
@@ -138,8 +133,10 @@ def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
     return sizes
 
 
-def _array_from(data: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:  # noqa: ANN401
-    raw, real, sizes = _bytes(data), _as_dtype(dtype).real(), _sizes(shape)
+def _array_from(data: Any, dtype: Any, shape: Any, fortran: bool = False) -> np.ndarray:  # noqa: ANN401
+    if not isinstance(dtype, _Dtype):
+        raise ValueError("an array without dtype")
+    raw, real, sizes = _bytes(data), dtype.real(), _sizes(shape)
     if math.prod(sizes) * real.itemsize != len(raw):
         raise ValueError(f"{len(raw)} bytes for an array of shape {sizes}")
     array = np.frombuffer(raw, np.uint8) != 0 if real.kind == "b" else np.frombuffer(raw, real)
@@ -147,25 +144,11 @@ def _array_from(data: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:
     return native.reshape(sizes, order="F" if fortran else "C")
 
 
-def _as_dtype(value: Any) -> _Dtype:  # noqa: ANN401
-    if not isinstance(value, _Dtype):
-        raise ValueError("an array without dtype")
-    return value
-
-
 def _reconstruct(subtype: Any, shape: Any, kind: Any) -> np.ndarray:  # noqa: ANN401
     """The empty array that numpy pickles before the state that fills it."""
     if not isinstance(subtype, Token) or subtype.name != "numpy.ndarray":
         raise ValueError("a subclass of numpy's array")
     return np.zeros((0,), np.uint8)
-
-
-def _scalar(dtype: Any, data: Any) -> Any:  # noqa: ANN401
-    return _array_from(data, dtype, (), False)[()]
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:  # noqa: ANN401
-    return _array_from(data, dtype, shape, order == "F")
 
 
 def _fill(array: np.ndarray, state: Any) -> None:  # noqa: ANN401
@@ -211,11 +194,8 @@ def _new_object(token: Any, *arguments: Any) -> Parameter:  # noqa: ANN401
     return Parameter(*arguments)
 
 
-def _ordered(items: Any = ()) -> OrderedDict[Any, Any]:  # noqa: ANN401
-    return OrderedDict(items)
-
-
-_STORAGES = {
+#: numpy's name of the numbers that a storage holds, by the first part of the storage's name.
+STORAGES = {
     "Float": "f4",
     "Double": "f8",
     "Half": "f2",
@@ -231,10 +211,10 @@ _STORAGES = {
 
 def _known_names() -> dict[str, Token]:
     builders: dict[str, Callable[..., Any]] = {
-        "collections.OrderedDict": _ordered,
+        "collections.OrderedDict": OrderedDict,
         "collections.Counter": Counter,
         "_codecs.encode": _encode,
-        "numpy.dtype": _dtype,
+        "numpy.dtype": _Dtype,
         "torch._utils._rebuild_tensor": rebuild_tensor,
         "torch._utils._rebuild_tensor_v2": rebuild_tensor,
         "torch._utils._rebuild_parameter": lambda data, *_rest: data,
@@ -246,14 +226,17 @@ def _known_names() -> dict[str, Token]:
     }
     for module in ("builtins", "__builtin__"):
         builders.update({f"{module}.set": set, f"{module}.frozenset": frozenset})
-        builders[f"{module}.bytes"] = _no_bytes
+        # How protocols before 3 spell empty bytes; with a length, bytes could exhaust memory.
+        builders[f"{module}.bytes"] = lambda: b""
     for core in ("numpy.core", "numpy._core"):
         builders[f"{core}.multiarray._reconstruct"] = _reconstruct
-        builders[f"{core}.multiarray.scalar"] = _scalar
-        builders[f"{core}.numeric._frombuffer"] = _frombuffer
+        builders[f"{core}.multiarray.scalar"] = lambda dtype, data: _array_from(data, dtype, ())[()]
+        builders[f"{core}.numeric._frombuffer"] = lambda data, dtype, shape, order: _array_from(
+            data, dtype, shape, order == "F"
+        )
     known = {name: Token(name, build) for name, build in builders.items()}
     known["numpy.ndarray"] = Token("numpy.ndarray")
-    for title, dtype in _STORAGES.items():
+    for title, dtype in STORAGES.items():
         for module in ("torch", "torch.cuda"):
             name = f"{module}.{title}Storage"
             known[name] = Token(name, dtype=dtype)

@@ -34,25 +34,20 @@ from src.model_utils.errors import InputError
 from src.util import atomic_path
 from src.weights.restricted_pickle import (
     DAMAGE,
+    STORAGES,
     RestrictedUnpickler,
     Storage,
     Token,
     rebuild_tensor,
+    stored_as,
 )
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_ITEM_SIZES = {"bool": 1, "bfloat16": 2}
 _STORAGE_NAMES = {
-    "float32": "FloatStorage",
-    "float64": "DoubleStorage",
-    "float16": "HalfStorage",
-    "int8": "CharStorage",
-    "uint8": "ByteStorage",
-    "int16": "ShortStorage",
-    "int32": "IntStorage",
-    "int64": "LongStorage",
-    "bool": "BoolStorage",
+    np.dtype(dtype).name: f"{title}Storage"
+    for title, dtype in STORAGES.items()
+    if dtype != "bfloat16"
 }
 
 
@@ -97,10 +92,6 @@ def _storage_id(pid: Any) -> tuple[str, str, int]:  # noqa: ANN401
     return token.dtype, key, count
 
 
-def _item_size(dtype: str) -> int:
-    return _ITEM_SIZES.get(dtype) or np.dtype(dtype).itemsize
-
-
 def _load_zip(handle: BinaryIO, source: Path) -> Any:  # noqa: ANN401
     with zipfile.ZipFile(handle) as archive:
         names = archive.namelist()
@@ -123,7 +114,7 @@ def _load_zip(handle: BinaryIO, source: Path) -> Any:  # noqa: ANN401
             dtype, key, count = _storage_id(pid)
             if (key, dtype) not in storages:
                 raw = _record(archive, f"{folder}/data/{key}")
-                if len(raw) != count * _item_size(dtype):
+                if len(raw) != count * stored_as(dtype).itemsize:
                     raise ValueError(f"storage {key} has {len(raw)} bytes for {count} numbers")
                 storages[key, dtype] = Storage(raw, dtype, order, count)
             if storages[key, dtype].array.size != count:
@@ -156,10 +147,10 @@ def _load_legacy(handle: io.BytesIO, source: Path) -> Any:  # noqa: ANN401
         dtype, key, count = _storage_id(pid)
         if found.setdefault(key, (dtype, count)) != (dtype, count):
             raise ValueError(f"storage {key} has two types")
-        if sum(n * _item_size(kind) for kind, n in found.values()) > limit:
+        if sum(n * stored_as(kind).itemsize for kind, n in found.values()) > limit:
             raise ValueError("more numbers than the file can hold")
         if key not in blanks:
-            blanks[key] = Storage(bytes(count * _item_size(dtype)), dtype, "<", count)
+            blanks[key] = Storage(bytes(count * stored_as(dtype).itemsize), dtype, "<", count)
         return _view(blanks[key], pid)
 
     blanks: dict[str, Storage] = {}
@@ -184,7 +175,7 @@ def _plain(handle: io.BytesIO, source: Path) -> Any:  # noqa: ANN401
 def _stored(handle: BinaryIO, dtype: str, count: int | None = None) -> Storage:
     """Read one storage of the two older formats: a count, which is checked, and the numbers."""
     (stored,) = struct.unpack("<q", handle.read(8))
-    size = stored * _item_size(dtype)
+    size = stored * stored_as(dtype).itemsize
     data = handle.read(size) if 0 <= stored < 1 << 48 else b""
     if len(data) != size or count not in (None, stored):
         raise ValueError("a storage is incomplete")
