@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import weakref
@@ -139,7 +140,6 @@ class TrainLoader:
         input_shapes: "exact", or [height, width] pairs that batches are padded to.
         aspect_ratio_grouping: batches hold only images wider than high, or only others.
         num_workers: threads that prepare batches.
-        prefetch: batches prepared ahead; None for one more than `num_workers`.
         max_image_pixels: larger images are refused.
 
     Attributes:
@@ -168,7 +168,6 @@ class TrainLoader:
         input_shapes: InputShapes = "exact",
         aspect_ratio_grouping: bool = True,
         num_workers: int = 2,
-        prefetch: int | None = None,
         max_image_pixels: int = PILLOW_MAX_PIXELS,
     ) -> None:
         _check_sharding(rank, world_size)
@@ -182,7 +181,6 @@ class TrainLoader:
         self.class_names = info.class_names
         self.next_batch = start_batch
         self._num_workers = max(num_workers, 1)
-        self._ahead = self._num_workers + 1 if prefetch is None else prefetch
         settings = Preprocessing(
             max_size=max_size,
             pixel_mean=tuple(pixel_mean),
@@ -225,7 +223,7 @@ class TrainLoader:
     def __next__(self) -> Batch:
         if self._prefetcher is None:
             jobs = self._jobs(plan=self._plan(start_batch=self.next_batch))
-            self._prefetcher = Prefetcher(jobs, self._num_workers, self._ahead)
+            self._prefetcher = Prefetcher(jobs, self._num_workers, self._num_workers + 1)
             weakref.finalize(self, self._prefetcher.close)
         batch = next(self._prefetcher)
         self.next_batch += 1
@@ -264,7 +262,6 @@ class EvalLoader:
         pixel_std: Sequence[float] = (1.0, 1.0, 1.0),
         input_shapes: InputShapes = "exact",
         num_workers: int = 2,
-        prefetch: int | None = None,
         max_image_pixels: int = PILLOW_MAX_PIXELS,
     ) -> None:
         _check_sharding(rank, world_size)
@@ -274,7 +271,6 @@ class EvalLoader:
         self._indices = range(rank, self.num_images, world_size)
         self._min_size = min_size
         self._num_workers = max(num_workers, 1)
-        self._ahead = self._num_workers + 1 if prefetch is None else prefetch
         self._settings = Preprocessing(
             max_size=max_size,
             pixel_mean=tuple(pixel_mean),
@@ -302,8 +298,6 @@ class EvalLoader:
             yield functools.partial(run_job, [(row, size, False)], settings)
 
     def __iter__(self) -> Iterator[Batch]:
-        prefetcher = Prefetcher(self._jobs(), self._num_workers, self._ahead)
-        try:
-            yield from prefetcher
-        finally:
-            prefetcher.close()
+        ahead = self._num_workers + 1
+        with contextlib.closing(Prefetcher(self._jobs(), self._num_workers, ahead)) as batches:
+            yield from batches

@@ -98,14 +98,19 @@ def _atomic(target: Path) -> Iterator[Path]:
         yield partial
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
+        partial.chmod(0o666 & ~umask())
         os.replace(partial, target)
         _sync_folder(target.parent)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def umask() -> int:
+    """The process's mask for new files (it can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -142,7 +142,7 @@ def test_resuming_is_exact(folder, batch_size, grouping, rank, world_size):
 
 @pytest.mark.parametrize("num_workers", [1, 2, 5])
 def test_number_of_workers_does_not_matter(folder, num_workers):
-    expected = take(folder, 15, batch_size=2, num_workers=1, prefetch=1)
+    expected = take(folder, 15, batch_size=2, num_workers=1)
     found = take(folder, 15, batch_size=2, num_workers=num_workers)
     assert all(same(one, other) for one, other in zip(expected, found))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.assembly.data import encoder_path, read_sets
-from src.calibration import cache as pcb_cache
+from src.calibration.cache import FeatureCache, read_entry, write_entry
 from src.calibration.pictures import reader, support_boxes
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
 from src.data.transforms import to_xyxy
@@ -231,7 +231,7 @@ def _prototypes(
     )
     count = len(info.class_names)
     path, key = _prototype_entry(config, encoder, support, supports, info)
-    found = pcb_cache.read_entry(path, key) if path is not None else None
+    found = read_entry(path, key) if path is not None else None
     if found is not None and _fits(found, count):
         logger.info("prototypes from %s", path)
         prototypes = Prototypes(found["vectors"], found["counts"])
@@ -239,13 +239,13 @@ def _prototypes(
         logger.info("prototypes of %d support pictures of %s", len(supports), support.dataset)
         prototypes = build_prototypes(
             encoder,
-            _with_progress(supports),
+            tqdm(supports, unit="picture", disable=None, leave=False),
             count,
             read=reader(config.data.max_image_pixels),
         )
         if path is not None:
             arrays = {"vectors": prototypes.vectors, "counts": prototypes.counts}
-            pcb_cache.write_entry(path, key, arrays)
+            write_entry(path, key, arrays)
     lacking = [name for name, i in wanted.items() if not prototypes.counts[i]]
     if lacking:
         logger.warning(
@@ -266,10 +266,12 @@ def _prototype_entry(
     """Where prototypes are kept, and everything that decides them."""
     if not config.test.pcb.cache_dir:
         return None, {}
+    pictures = [one.file_name for one in supports]
     key = {
         "encoder": encoder.identity,
         "support": support.sha256,
-        "pictures": [sha256_file(one.file_name) for one in supports if _exists(one.file_name)],
+        # a missing one is named when it is read
+        "pictures": [sha256_file(path) for path in pictures if Path(path).is_file()],
         "classes": list(info.class_names),
         "base_classes": list(info.base_classes),
         "test_size": [config.input.min_size_test, config.input.max_size_test],
@@ -278,20 +280,11 @@ def _prototype_entry(
     return Path(config.test.pcb.cache_dir) / "prototypes" / f"{digest[:32]}.npz", key
 
 
-def _exists(file_name: str) -> bool:
-    """A missing picture is named when it is read."""
-    return Path(file_name).is_file()
-
-
 def _fits(arrays: dict[str, np.ndarray], count: int) -> bool:
     vectors, counts = arrays.get("vectors"), arrays.get("counts")
     if vectors is None or counts is None or vectors.ndim != 2:
         return False
     return len(vectors) == count == len(counts) and bool(np.isfinite(vectors).all())
-
-
-def _with_progress(supports: Sequence[Support]) -> Iterator[Support]:
-    return iter(tqdm(supports, unit="picture", disable=None, leave=False))
 
 
 class _CachedMaps:
@@ -309,7 +302,7 @@ class _CachedMaps:
                 "name a folder"
             )
         self.encoder = encoder
-        self.cache = pcb_cache.FeatureCache(
+        self.cache = FeatureCache(
             Path(pcb.cache_dir) / "features", encoder.identity, int(pcb.cache_gigabytes * 1e9)
         )
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.transforms import DECODE_ERRORS, resized_shape, transform_boxes
+from src.data.transforms import DECODE_ERRORS, check_pixels, resized_shape, transform_boxes
 from src.defrcn.pcb import Picture, Reader
 from src.model_utils.errors import InputError
 
@@ -35,14 +35,9 @@ def read_picture(file_name: str, max_pixels: int) -> Picture:
         ) from error
     try:
         with Image.open(io.BytesIO(content)) as header:
-            count = header.width * header.height
+            check_pixels(header, file_name, max_pixels)
     except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
         raise InputError(f"{file_name}: not a readable picture ({error})") from error
-    if count > max_pixels:
-        raise InputError(
-            f"{file_name}: {count} pixels are over the limit of {max_pixels} "
-            "(data.max_image_pixels)"
-        )
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise InputError(f"{file_name}: OpenCV cannot decode this picture; save it as JPEG or PNG")

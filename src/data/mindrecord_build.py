@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +28,7 @@ from src.data.mindrecord_io import (
     whole_folder,
 )
 from src.data.mindrecord_wait import WAIT_MINUTES, await_folder, locked
+from src.data.prefetch import Prefetcher
 from src.data.transforms import (
     PILLOW_MAX_PIXELS,
     check_size,
@@ -41,12 +40,10 @@ from src.data.transforms import (
 )
 from src.defrcn.built_datacategory import Record
 from src.model_utils.errors import InputError
-from src.util import read_regular, write_text
+from src.util import read_regular, umask, write_text
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 NUM_EXAMPLES = 5
 NUM_NAMED_PROBLEMS = 3
 
@@ -138,19 +135,6 @@ def input_key(
     return digest.hexdigest()
 
 
-def bounded_map(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
-) -> Iterator[Result]:
-    """`map` over a pool in order, with at most `ahead` results waiting."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | str:
     """The bytes of a record's image after it was checked and its oddities; or what is wrong."""
     name = record.file_name
@@ -220,12 +204,8 @@ def _write(
 ) -> list[str]:
     """Check the images in threads (Pillow decodes outside the interpreter lock), write in order."""
     problems: list[str] = []
-    records = [record for record, _, _ in kept]
-    pool = ThreadPoolExecutor(max(num_workers, 1))
-    try:
-        checked = bounded_map(
-            pool, lambda record: _read_image(record, max_pixels), records, 4 * max(num_workers, 1)
-        )
+    jobs = (functools.partial(_read_image, record, max_pixels) for record, _, _ in kept)
+    with contextlib.closing(Prefetcher(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
         for (record, boxes, classes), result in zip(kept, checked):
             progress.update()
             if isinstance(result, str):
@@ -237,8 +217,6 @@ def _write(
             size = (record.height, record.width)
             if not problems:
                 writer.write(Row(content, boxes, classes, *size, record.image_id, record.file_name))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
     return problems
 
 
@@ -363,16 +341,9 @@ def _build(
         if problems:
             _refuse(problems, len(kept), folder)
         writer.finish(key, class_names, asdict(report))
-        partial.chmod(0o777 & ~_umask())
+        partial.chmod(0o777 & ~umask())
         _replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     (folder.parent / f"{folder.name}.problems.txt").unlink(missing_ok=True)
     report.log(folder)
-
-
-def _umask() -> int:
-    """The process's mask for new files (it can only be read by setting it)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

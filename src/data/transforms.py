@@ -7,10 +7,11 @@ Boxes are (x1, y1, x2, y2) in continuous pixels.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -86,6 +87,30 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn what Pillow raises inside the block into a sentence."""
+    try:
+        yield
+    except Image.DecompressionBombError:
+        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
+    except DECODE_ERRORS as error:
+        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
+
+
+def check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Refuse an image that is too large; its header is enough.
+
+    Raises:
+        InputError: naming the file and its size.
+    """
+    if image.width * image.height > max_pixels:
+        raise InputError(
+            f"{name}: {image.width} x {image.height} pixels are over the limit of "
+            f"{max_pixels} (data.max_image_pixels)"
+        )
+
+
 def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Image.Image:
     """Decode an encoded image to 8-bit RGB with its EXIF orientation applied.
 
@@ -97,19 +122,11 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
     Raises:
         InputError: the image is too large, does not decode, or has 32 bits a channel.
     """
-    try:
+    with _decoding(name):
         image = Image.open(io.BytesIO(content))
-        if image.width * image.height > max_pixels:
-            raise InputError(
-                f"{name}: {image.width} x {image.height} pixels are over the limit of "
-                f"{max_pixels} (data.max_image_pixels)"
-            )
+        check_pixels(image, name, max_pixels)
         image.load()
         return _to_rgb(image, name)
-    except Image.DecompressionBombError:
-        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
-    except DECODE_ERRORS as error:
-        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
 def header(content: bytes, name: str, size: tuple[int, int] | None = None) -> list[str]:
@@ -124,17 +141,13 @@ def header(content: bytes, name: str, size: tuple[int, int] | None = None) -> li
     Raises:
         InputError: the header does not parse, or the size is another one.
     """
-    try:
+    with _decoding(name):
         image = Image.open(io.BytesIO(content))
         if size is not None and sorted(image.size) != sorted(size):
             check_size(image, *size, name)
         oddities = ["rotated"] if image.getexif().get(EXIF_ORIENTATION, 1) not in (0, 1) else []
         oddities += ["grey"] if image.mode in GREY_MODES else []
         return oddities + (["deep"] if is_deep(image) else [])
-    except Image.DecompressionBombError:
-        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
-    except DECODE_ERRORS as error:
-        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
 def check_size(image: Image.Image, height: int, width: int, name: str) -> None:

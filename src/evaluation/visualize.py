@@ -145,23 +145,19 @@ def side_by_side(
     """
     scale = _scale(image)
     shown = _resized(image, scale)
-    halves = []
-    for name, labels in (
-        (f"ground truth: {len(truth)}", truth),
-        (f"detections, score {score_threshold:.2f} or more: {len(detections)}", detections),
-    ):
-        halves.append((name, draw_labels(shown, [_scaled(label, scale) for label in labels])))
     height, width = shown.shape[:2]
-    caption = 30
+    caption, lefts = 30, (GAP, 2 * GAP + width)
     panel = np.full((height + caption + GAP, 2 * width + 3 * GAP, 3), PAPER, np.uint8)
-    for column, (_, half) in enumerate(halves):
-        left = GAP + column * (width + GAP)
+    for left, labels in zip(lefts, (truth, detections)):
+        half = draw_labels(shown, [_scaled(label, scale) for label in labels])
         panel[caption : caption + height, left : left + width] = half
     drawing = Image.fromarray(panel[:, :, ::-1])
     pen = ImageDraw.Draw(drawing)
-    for column, (name, _) in enumerate(halves):
-        text = f"{title}  {name}" if title and column == 0 else name
-        left = GAP + column * (width + GAP)
+    texts = (
+        f"{title}  ground truth: {len(truth)}".lstrip(),
+        f"detections, score {score_threshold:.2f} or more: {len(detections)}",
+    )
+    for left, text in zip(lefts, texts):
         pen.text((left, 6), _fitted(text, width, 16), INK[::-1], _font(16))
     return np.ascontiguousarray(np.asarray(drawing)[:, :, ::-1])
 

@@ -234,11 +234,10 @@ def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Pat
     target = found.folder / f"{video.stem}.mp4"
     if target.resolve() == video.resolve():
         raise InputError(f"result_path: {target} would replace the video itself; name another one")
-    fps = reader.info.fps
-    found.head = {**found.head, "fps": fps, "frame_step": step}
-    total = -(-reader.info.num_frames // step)
+    found.head = {**found.head, "fps": reader.fps, "frame_step": step}
+    total = -(-reader.num_frames // step)
     try:
-        with VideoWriter(target, fps / step) as writer:
+        with VideoWriter(target, reader.fps / step) as writer:
             source = frames(reader, detector, step)
             for one in detector.detections(source, total, found.threshold):
                 frame, scores = one.image, one.scores
@@ -249,7 +248,7 @@ def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Pat
                 rows = found.rows(one.boxes, scores, one.classes)
                 writer.write(found.draw(frame.pixels, rows, resized=False))
                 number = int(frame.name)
-                found.add({"frame": number, "seconds": number / fps}, frame.pixels, rows)
+                found.add({"frame": number, "seconds": number / reader.fps}, frame.pixels, rows)
     finally:
         reader.close()
     problem = reader.problem()

@@ -19,6 +19,7 @@ from PIL import Image
 from src.data.batching import Batch, Preprocessing, fit_shape
 from src.data.transforms import (
     DECODE_ERRORS,
+    check_pixels,
     decode,
     is_deep,
     normalise_into,
@@ -146,11 +147,7 @@ def make_batch(image: Image.Image, name: str, min_size: int, settings: Preproces
     Raises:
         InputError: the picture is too large, or fits into no fixed shape.
     """
-    if image.width * image.height > settings.max_pixels:
-        raise InputError(
-            f"{name}: {image.width} x {image.height} pixels are over the limit of "
-            f"{settings.max_pixels} (data.max_image_pixels)"
-        )
+    check_pixels(image, name, settings.max_pixels)
     height, width = resized_shape(image.height, image.width, min_size, settings.max_size)
     try:
         shape = fit_shape(height, width, settings.shapes)
@@ -172,16 +169,13 @@ def make_batch(image: Image.Image, name: str, min_size: int, settings: Preproces
     )
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video file says of itself: frames a second, and frames (0: it does not say)."""
-
-    fps: float
-    num_frames: int
-
-
 class VideoReader:
     """The frames of a video by OpenCV.
+
+    Attributes:
+        fps: frames a second.
+        num_frames: that the file announces; 0 if it does not say.
+        num_read: frames read so far, those left out included.
 
     Raises:
         InputError: the file cannot be opened as a video.
@@ -192,12 +186,12 @@ class VideoReader:
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise InputError(f"{path}: not a readable video (damaged, or of a kind unknown here)")
-        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
-        if not (math.isfinite(fps) and 0 < fps <= 1000):  # noqa: PLR2004
+        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):  # noqa: PLR2004
             logger.warning("%s does not say how fast it is; %g frames/s", path, DEFAULT_FPS)
-            fps = DEFAULT_FPS
+            self.fps = DEFAULT_FPS
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.info = VideoInfo(fps, max(int(count), 0) if math.isfinite(count) else 0)
+        self.num_frames = max(int(count), 0) if math.isfinite(count) else 0
         self.num_read = 0
 
     def frames(self, step: int = 1) -> Iterator[tuple[int, np.ndarray]]:
@@ -218,9 +212,8 @@ class VideoReader:
         """What is wrong after the last frame; empty if nothing is."""
         if self.num_read == 0:
             return "holds no frame that can be decoded"
-        announced = self.info.num_frames
-        if announced - self.num_read > max(2.0, _MISSING_SHARE * announced):
-            return f"ends after {self.num_read} of {announced} frames; it may be damaged"
+        if self.num_frames - self.num_read > max(2.0, _MISSING_SHARE * self.num_frames):
+            return f"ends after {self.num_read} of {self.num_frames} frames; it may be damaged"
         return ""
 
     def close(self) -> None:
@@ -228,8 +221,8 @@ class VideoReader:
         self._capture.release()
 
 
-class VideoWriter:
-    """Writes frames to an MPEG-4 file that appears when the block ends well.
+class VideoWriter(contextlib.ExitStack):
+    """Writes frames to an MPEG-4 file that appears when the block ends well, if a frame came.
 
     Args:
         path: ends in .mp4.
@@ -237,25 +230,10 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._path = path
-        self._fps = fps
+        super().__init__()
+        self._path, self._fps = path, fps
         self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> VideoWriter:
-        self._partial = self._stack.enter_context(atomic_path(self._path))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-        elif error[0] is None:
-            # no frame came: leave no empty file
-            nothing = InputError(f"{self._path}: there is no frame to write")
-            self._stack.__exit__(InputError, nothing, None)
-            return
-        self._stack.__exit__(*error)  # type: ignore[arg-type]
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame (H, W, 3) uint8, blue first.
@@ -268,14 +246,18 @@ class VideoWriter:
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if self._writer is not None and self._size != (frame.shape[1], frame.shape[0]):
-            frame = cv2.resize(frame, self._size)  # OpenCV would leave it out without a word
         if self._writer is None:
-            fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
             self._size = (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(str(self._partial), fourcc, self._fps, self._size)
-            if not self._writer.isOpened():
-                raise InputError(
-                    f"{self._path}: OpenCV cannot write MPEG-4 video of {self._size} here"
-                )
+            self._writer = self._open()
+        if self._size != (frame.shape[1], frame.shape[0]):
+            frame = cv2.resize(frame, self._size)  # OpenCV would leave it out without a word
         self._writer.write(frame)
+
+    def _open(self) -> cv2.VideoWriter:
+        partial = str(self.enter_context(atomic_path(self._path)))
+        fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
+        writer = cv2.VideoWriter(partial, fourcc, self._fps, self._size)
+        self.callback(writer.release)  # before the file gets its name
+        if not writer.isOpened():
+            raise InputError(f"{self._path}: OpenCV cannot write MPEG-4 video of {self._size} here")
+        return writer

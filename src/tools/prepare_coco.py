@@ -25,6 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from src.defrcn.built_datacategory import COCO_CATEGORIES, DatasetInfo, resolve_dataset
+from src.defrcn.data_types import Record
 from src.defrcn.meta_coco import load_records, read_json
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, write_json
@@ -175,32 +176,25 @@ def write_splits(
         )
 
 
-def _missing_images(info: DatasetInfo) -> list[str]:
-    """Images that a data set lists and its folder does not have (or links that lead nowhere)."""
-    with os.scandir(info.image_root) as entries:
-        present = {entry.name for entry in entries if entry.is_file()}
-    return [
-        record.file_name
-        for record in load_records(info)
-        if Path(record.file_name).name not in present and not Path(record.file_name).is_file()
-    ]
-
-
-def check_set(info: DatasetInfo) -> list[str]:
-    """What is missing of one data set, one line each; empty if nothing."""
+def check_set(info: DatasetInfo) -> tuple[list[str], list[Record]]:
+    """What is missing of one data set, one line each, and its images if nothing is."""
     lines = [f"missing: {info.annotations}"] if not info.annotations.is_file() else []
     if not info.image_root.is_dir():
         lines.append(f"missing: {info.image_root} (folder)")
     if lines:
-        return lines
+        return lines, []
     try:
-        missing = _missing_images(info)
+        records = load_records(info)
     except InputError as error:
-        return [f"wrong: {error}"]
+        return [f"wrong: {error}"], []
+    with os.scandir(info.image_root) as entries:  # links that lead nowhere are no files
+        present = {entry.name for entry in entries if entry.is_file()}
+    names = [Path(record.file_name) for record in records]
+    missing = [str(path) for path in names if path.name not in present and not path.is_file()]
     if missing:
         named = ", ".join(missing[:NUM_NAMED]) + (", ..." if len(missing) > NUM_NAMED else "")
-        return [f"missing: {len(missing)} images that {info.annotations} lists: {named}"]
-    return []
+        lines = [f"missing: {len(missing)} images that {info.annotations} lists: {named}"]
+    return lines, records
 
 
 def check_tree(datasets_root: Path, coco_root: str) -> tuple[list[str], list[str]]:
@@ -214,11 +208,10 @@ def check_tree(datasets_root: Path, coco_root: str) -> tuple[list[str], list[str
         info = resolve_dataset(
             f"coco14_{part}_all", datasets_root=datasets_root, coco_root=coco_root
         )
-        lines = check_set(info)
+        lines, records = check_set(info)
         bad += lines
         if lines:
             continue
-        records = load_records(info)
         boxes = sum(len(record.annotations) for record in records)
         good.append(f"ok: {info.annotations}: {len(records)} images, {boxes} annotations")
         test_ids = read_test_ids()
