@@ -99,7 +99,7 @@ def convert(
         if target is None:
             (unused if _UNUSED.fullmatch(name) else unknown).append(name)
         elif target in result:
-            raise InputError(f"{source} has '{target}' twice (again as '{name}')")
+            raise InputError(f"{source} has {target!r:.120} twice, as {name!r:.120} too")
         else:
             result[target] = np.array(array, np.float32, order="C")
     if unknown:

@@ -103,7 +103,7 @@ def whole(
     for name, array in params.items():
         target = (kind == DETECTOR and official_name(name)) or name
         if target in kept:
-            raise InputError(f"{source} has '{target}' twice (again as '{name}')")
+            raise InputError(f"{source} has {target!r:.120} twice, as {name!r:.120} too")
         if name not in dropped:
             kept[target] = array
     shapes = shapes_of(kept)

@@ -186,7 +186,7 @@ def refuse_older_port(names: Iterable[str], source: object) -> None:
     found = next((name for name in listed if _OLDER_DETECTOR.search(name)), None)
     if found is not None:
         raise InputError(
-            f"{source} is a detector checkpoint of the older MindSpore port (it has '{found}'), "
+            f"{source} is a detector of the older MindSpore port (it has {found!r:.90}), "
             "which cannot be used here, because there the background is the first class and the "
             "boxes follow another convention; convert the official weights with "
             "src/pth2ckpt.py or src/pkl2ckpt.py, or train with this project"
@@ -194,7 +194,7 @@ def refuse_older_port(names: Iterable[str], source: object) -> None:
     found = next((name for name in listed if _OLDER_PCB.search(name)), None)
     if found is not None:
         raise InputError(
-            f"{source} uses the names of the older MindSpore port (it has '{found}'), which are "
+            f"{source} has names of the older MindSpore port ({found!r:.90}), which are "
             "not read here, because here parameters keep the official names; convert the "
             "original torchvision or official file with src/pth2ckpt.py"
         )

@@ -280,7 +280,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         qualified = f"{module}.{name}"
         if qualified not in _KNOWN:
             raise InputError(
-                f"{self._source} asks to load '{qualified}', which is refused: only arrays, "
+                f"{self._source} asks to load {qualified!r:.120}, which is refused: only arrays, "
                 "tensors and plain containers are read; use a file that holds nothing else"
             )
         return _KNOWN[qualified]
@@ -339,7 +339,7 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror}") from error
     except DAMAGE as error:
-        raise InputError(f"{source} is damaged or no pickle of arrays ({error})") from error
+        raise InputError(f"{source} is damaged or no pickle of arrays ({error!s:.120})") from error
 
 
 def named_arrays(content: Any, source: object) -> dict[str, np.ndarray]:  # noqa: ANN401
@@ -354,6 +354,7 @@ def named_arrays(content: Any, source: object) -> dict[str, np.ndarray]:  # noqa
     for name, value in content.items():
         array = value.data if isinstance(value, Parameter) else value
         if not isinstance(name, str) or not isinstance(array, (np.ndarray, np.generic)):
-            raise InputError(f"{source}: the entry {name!r} is no array but {type(array).__name__}")
+            kind = type(array).__name__
+            raise InputError(f"{source}: the entry {name!r:.120} is no array but {kind}")
         arrays[name] = np.asarray(array)
     return arrays

@@ -75,7 +75,7 @@ def load_torch(path: str | os.PathLike[str]) -> Any:  # noqa: ANN401
                 return _load_tar(handle, source)
             return _load_legacy(io.BytesIO(handle.read()), source)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, *DAMAGE) as error:
-        raise InputError(f"{source} is damaged or no torch file ({error})") from error
+        raise InputError(f"{source} is damaged or no torch file ({error!s:.120})") from error
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error}") from error
 
