@@ -69,7 +69,7 @@ def samples(kind, formulation):
     """Boxes, classes and ground truth of each image's samples, in the stored order."""
     net, stage = network.train_step(kind, formulation).net, inside(kind, formulation)
     inputs = network.train_inputs(kind)
-    sampled = net.sample_rois(stage["proposals"], stage["valid"], *inputs[3:6], inputs[7])
+    sampled = net.roi_heads.sample(stage["proposals"], stage["valid"], *inputs[3:6], inputs[7])
     boxes, classes, used, target = (one.asnumpy() for one in sampled)
     found = []
     for i in range(2):
