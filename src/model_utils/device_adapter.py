@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
-from src.model_utils.interruption import ENDING
+from src.model_utils.interruption import handling
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
 from src.model_utils.processes import at_death_of_parent
 from src.model_utils.versions import check_mindspore
@@ -130,18 +129,12 @@ def _ending_at_once() -> Iterator[None]:
     So does, on Linux, the death of the launcher, which may be killed without a chance to tell its
     workers; afterwards that counts as a SIGTERM.
     """
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, signal.SIG_DFL)
-    at_death_of_parent(signal.SIGKILL)
-    try:
-        yield
-    finally:
-        at_death_of_parent(signal.SIGTERM)
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    with handling(signal.SIG_DFL):
+        at_death_of_parent(signal.SIGKILL)
+        try:
+            yield
+        finally:
+            at_death_of_parent(signal.SIGTERM)
 
 
 def _first_sentence(error: Exception) -> str:

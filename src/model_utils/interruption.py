@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Union
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+Handler = Union[Callable[[int, Union[FrameType, None]], object], int, signal.Handlers]
 # Ctrl-C reaches a process more than once if a launcher hands it on too: within this time it is
 # the same request.
 SAME_REQUEST_SECONDS = 2.0
@@ -58,33 +60,46 @@ def hold_interrupts() -> None:
     threading.Thread(target=wait, name="interrupts", daemon=True).start()
 
 
+@contextlib.contextmanager
+def handling(handler: Handler, numbers: Iterable[int] = ENDING) -> Iterator[None]:
+    """Give signals another handler inside the block.
+
+    Those that were ignored (nohup) stay ignored. Outside the main thread nothing is changed.
+    """
+    before: dict[int, Handler | None] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        while before:
+            number, old = before.popitem()
+            # None: it was set by C code, which Python cannot set again
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
 class StopRequests:
     """Turns SIGINT, SIGTERM and SIGHUP into `Interrupted` inside the `with` block.
 
     It is raised at once, so that temporary files are removed on the way out, or, within
-    `deferred()`, kept for `check()`; a second request is then obeyed at once. Signals that were
-    ignored (nohup) stay ignored. Outside the main thread nothing is changed.
+    `deferred()`, kept for `check()`; a second request is then obeyed at once. See `handling`.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._since = 0.0
         self._deferred = False
-        self._before: dict[int, object] = {}
         self._process = os.getpid()
+        self._handling = handling(self._on_signal)
 
     def __enter__(self) -> StopRequests:
-        if threading.current_thread() is threading.main_thread():
-            for number in ENDING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._on_signal)
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._before:
-            number, handler = self._before.popitem()
-            # None: it was set by C code, which Python cannot set again
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+        self._handling.__exit__(None, None, None)
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal has come."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from src.model_utils.errors import InputError
+from src.model_utils.interruption import handling
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ def modelarts_run(transfer: Transfer) -> Iterator[None]:
             finished = True
         finally:
             try:
-                with _unterminated():
+                # a second one must not cut off the results
+                with handling(signal.SIG_IGN, (signal.SIGTERM, signal.SIGHUP)):
                     _copy_out(transfer, files, came_in)
             except InputError as error:
                 if finished:
@@ -340,19 +342,3 @@ def _read_mark(state: Path) -> dict[str, Any]:
 
 def _write_mark(state: Path, mark: dict[str, Any]) -> None:
     (state / _MARK).write_text(json.dumps(mark), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _unterminated() -> Iterator[None]:
-    """Ignore SIGTERM and SIGHUP within the block: a second one must not cut off the results."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ignored = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)

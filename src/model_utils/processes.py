@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from src.model_utils.interruption import ENDING, SAME_REQUEST_SECONDS, Interrupted
+from src.model_utils.interruption import SAME_REQUEST_SECONDS, Interrupted, handling
 from src.model_utils.paths import project_folder
 
 _PR_SET_PDEATHSIG = 1
@@ -103,7 +103,7 @@ class Supervisor:
         others = [pid for pid, parent, _ in _processes() if parent == os.getpid()]
         with contextlib.ExitStack() as stack:
             followers = [stack.enter_context(contextlib.closing(Follower(path))) for path in follow]
-            stack.enter_context(self._signals())
+            stack.enter_context(handling(self._on_signal))
             self._children = []
             try:
                 for command in commands:
@@ -117,19 +117,6 @@ class Supervisor:
                 for follower in followers:
                     follower.pump()
         return code if self._received is None else 128 + self._received
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        before = {
-            number: signal.signal(number, self._on_signal)
-            for number in ENDING
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _watch(self, followers: Sequence[Follower], on_poll: Callable[[], None]) -> int:
         """Wait for all; the first failure ends the rest after a moment."""
