@@ -14,10 +14,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.assembly import evaluation as assembly_eval
-from src.assembly import modelarts as assembly_modelarts
-from src.assembly import training as assembly
-from src.assembly import watch as assembly_watch
+from src.assembly.evaluation import (
+    evaluate_sets,
+    evaluation_checkpoint,
+    load_for_evaluation,
+    make_inference,
+    open_test_sets,
+)
+from src.assembly.modelarts import copies, on_this_machine
+from src.assembly.training import make_detector
+from src.assembly.watch import open_watch, show_evaluation, step_of
 from src.engine.parallel import Group
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
@@ -29,7 +35,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Detect on the test sets, print the tables, write figures and pictures."""
     config = config_from_arguments(argv, "Evaluate a DeFRCN checkpoint.")
-    config = assembly_modelarts.on_this_machine(config)
+    config = on_this_machine(config)
     # Before anything else: in the scheduler of several processes this does not return.
     runtime = Runtime.start(
         config.device_target,
@@ -39,25 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
     set_up_logging(runtime.rank, folder / f"log_{runtime.rank}.txt")
-    with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):
+    with copies(config, runtime.rank, runtime.local_rank):
         evaluate(config, Group(runtime.rank, runtime.world_size, runtime.local_rank), folder)
     return 0
 
 
 def evaluate(config: Config, group: Group, folder: Path) -> None:
     """The work of `main`; everything is written below `folder`."""
-    path = assembly_eval.evaluation_checkpoint(config)
-    sets = assembly_eval.open_test_sets(config, group=group)
+    path = evaluation_checkpoint(config)
+    sets = open_test_sets(config, group=group)
     class_names = sets[0].info.class_names
-    net = assembly.make_detector(config, class_names)
-    loaded = assembly_eval.load_for_evaluation(net, path, class_names)
-    outputs_of = assembly_eval.make_inference(config, net)
-    with contextlib.closing(assembly_watch.open_watch(config, folder, rank=group.rank)) as watch:
-        text, figures = assembly_eval.evaluate_sets(
+    net = make_detector(config, class_names)
+    loaded = load_for_evaluation(net, path, class_names)
+    outputs_of = make_inference(config, net)
+    with contextlib.closing(open_watch(config, folder, rank=group.rank)) as watch:
+        text, figures = evaluate_sets(
             config, outputs_of, sets, folder, checkpoint=loaded, group=group
         )
-        step = assembly_watch.step_of(loaded)
-        assembly_watch.show_evaluation(config, watch, step, figures, folder)
+        step = step_of(loaded)
+        show_evaluation(config, watch, step, figures, folder)
     if group.leads:
         sys.stdout.write(text + "\n")
 

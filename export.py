@@ -11,8 +11,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.assembly import export as assembly_export
-from src.assembly import modelarts as assembly_modelarts
+from src.assembly.export import (
+    check_format,
+    checkpoint_file,
+    for_export,
+    load_network,
+    write_network,
+)
+from src.assembly.modelarts import copies, on_this_machine
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
@@ -23,21 +29,21 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Load a checkpoint and write it as one network for one input shape."""
     config = config_from_arguments(argv, "Export a DeFRCN checkpoint.")
-    config = assembly_modelarts.on_this_machine(config)
+    config = on_this_machine(config)
     set_up_logging()
-    path = assembly_export.check_format(config)
-    assembly_export.for_export(config)
-    with assembly_modelarts.copies(config):
+    path = check_format(config)
+    for_export(config)
+    with copies(config):
         export(config, path)
     return 0
 
 
 def export(config: Config, path: Path) -> None:
     """The work of `main`; `path` is the file to write."""
-    assembly_export.checkpoint_file(config)
+    checkpoint_file(config)
     Runtime.start(config.device_target, device_id=config.device_id)
-    network, names, source = assembly_export.load_network(config)
-    values = assembly_export.write_network(config, network, names, source, path)
+    network, names, source = load_network(config)
+    values = write_network(config, network, names, source, path)
     logger.info("%s: input %d x %d, %d classes", path, *values["input_shape"], len(names))
     for part in values["left_out"]:
         logger.info("not in the graph: %s", part)

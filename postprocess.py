@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.assembly import export as assembly_export
+from src.assembly.export import judge_results
 from src.model_utils.config import config_from_arguments, require_path
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind="folder",
     )
     Runtime.start(config.device_target, device_id=config.device_id)
-    text = assembly_export.judge_results(config, inputs, Path(results))
+    text = judge_results(config, inputs, Path(results))
     sys.stdout.write(text + "\n")
     return 0
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.assembly import export as assembly_export
+from src.assembly.export import prepare_inputs
 from src.model_utils.config import config_from_arguments
 from src.util import run_main, set_up_logging
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_from_arguments(argv, "Write the inputs of an exported DeFRCN.")
     set_up_logging()
     folder = Path(config.result_path or "preprocess_Result")
-    manifest = assembly_export.prepare_inputs(config, folder)
+    manifest = prepare_inputs(config, folder)
     logger.info("%s: %d pictures of %s", manifest.path, len(manifest.entries), manifest.dataset)
     return 0
 

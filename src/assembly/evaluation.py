@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src import detecteval
-from src.assembly import training as assembly
 from src.assembly.calibration import make_calibrator
 from src.assembly.data import encoder_path, read_sets
+from src.assembly.training import load_into, shared_mindrecord
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
@@ -72,9 +72,7 @@ def open_test_sets(
         folder = Path(config.test_mindrecord_dir)
         if len(config.data.test) > 1:
             folder = folder / name
-        assembly.shared_mindrecord(
-            config, records, folder, info.class_names, training=False, group=group
-        )
+        shared_mindrecord(config, records, folder, info.class_names, training=False, group=group)
         loader = EvalLoader(
             folder,
             rank=group.rank,
@@ -133,7 +131,7 @@ def load_for_evaluation(
             f"{key}: {source} has no class and box layer; if it comes from model "
             "surgery, fine-tune it first"
         )
-    assembly.load_into(net, given.params, str(source), FULL)
+    load_into(net, given.params, str(source), FULL)
     return source
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import mindspore as ms
 
-from src.assembly import data as assembly_data
-from src.assembly import evaluation as assembly_eval
-from src.assembly import training as assembly
+from src.assembly.data import describe_set, read_sets
+from src.assembly.evaluation import TestSet, evaluate_sets, load_for_evaluation, open_test_sets
+from src.assembly.training import make_detector
 from src.export.manifest import INPUTS, Manifest, write_inputs
 from src.export.manifest import read_manifest as read_inputs
 from src.export.mindir_rewrite import to_version_1
@@ -83,7 +83,7 @@ def config_digest(config: Config) -> str:
 def exported_classes(config: Config, path: Path) -> tuple[str, ...]:
     """The classes of a checkpoint; of the test set where the checkpoint does not say."""
     names = class_names_of(path)
-    return names or assembly_data.describe_set(config, config.data.test[0]).class_names
+    return names or describe_set(config, config.data.test[0]).class_names
 
 
 def checkpoint_file(config: Config) -> Path:
@@ -107,8 +107,8 @@ def load_network(config: Config) -> tuple[DetectorForExport, tuple[str, ...], Pa
     names = exported_classes(config, path)
     fixed = for_export(config)
     height, width = input_shape(config)
-    net = assembly.make_detector(fixed, names)
-    source = assembly_eval.load_for_evaluation(net, path, names, "export_ckpt_file")
+    net = make_detector(fixed, names)
+    source = load_for_evaluation(net, path, names, "export_ckpt_file")
     network = DetectorForExport(
         net,
         height=height,
@@ -239,7 +239,7 @@ def prepare_inputs(config: Config, folder: Path) -> Manifest:
     test = fixed.test.model_copy(
         update={"pcb": fixed.test.pcb.model_copy(update={"enable": False})}
     )
-    (one,) = assembly_eval.open_test_sets(fixed.model_copy(update={"input": pixels, "test": test}))
+    (one,) = open_test_sets(fixed.model_copy(update={"input": pixels, "test": test}))
     return write_inputs(
         folder,
         one.loader,
@@ -288,16 +288,14 @@ def judge_results(config: Config, inputs: Path, results: Path) -> str:
             f"{config.input.max_size_test}, shape {input_shape(config)}; give the same flags, or "
             "run preprocess.py again"
         )
-    info, records = assembly_data.read_sets(config, (name,))
+    info, records = read_sets(config, (name,))
     if [record.image_id for record in records] != [one.image_id for one in manifest.entries]:
         raise InputError(
             f"{manifest.path} lists other pictures than {name} has now; run preprocess.py again"
         )
     stored = StoredResults(results, manifest, len(info.class_names))
     checkpoint = checkpoint_file(config) if config.test.pcb.enable else None
-    one = assembly_eval.TestSet(info, records, stored)
-    text, _ = assembly_eval.evaluate_sets(
-        config, stored, [one], results / "evaluation", checkpoint=checkpoint
-    )
+    one = TestSet(info, records, stored)
+    text, _ = evaluate_sets(config, stored, [one], results / "evaluation", checkpoint=checkpoint)
     write_text(results / "acc.log", text + "\n")
     return text

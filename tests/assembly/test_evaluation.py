@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from src.assembly import evaluation as assembly_eval
+from src.assembly import training
 from src.assembly.evaluation import evaluate_sets, open_test_sets
 from src.dataset import load_dataset
 from src.model_utils.config import load_config
@@ -147,7 +148,7 @@ def test_metric_of_ones_own_voc_set(tmp_path, config_file, detections):
     aps = {}
     for metric in ("auto", "coco", "voc07", "voc12"):
         config = load_config(config_file, [f"--test.metric={metric}"])
-        info, records = assembly_eval.assembly.read_sets(config, config.data.test)
+        info, records = assembly_eval.read_sets(config, config.data.test)
         sets = [assembly_eval.TestSet(info, records, loader=[])]
         _, figures = evaluate_sets(config, None, sets, tmp_path / metric)
         aps[metric] = figures["toy_test_all"]["per_class_AP"]["ring"]
@@ -161,9 +162,7 @@ def test_sets_of_other_classes_are_refused(tmp_path, config_file, monkeypatch):
     """Before anything is built, so that no training starts that could not be evaluated."""
     coco_tree(tmp_path)
     built = []
-    monkeypatch.setattr(
-        assembly_eval.assembly, "build_mindrecord", lambda *_, **__: built.append(1)
-    )
+    monkeypatch.setattr(training, "build_mindrecord", lambda *_, **__: built.append(1))
     monkeypatch.setattr(assembly_eval, "EvalLoader", lambda *_, **__: SimpleNamespace())
     config = load_config(config_file)
     with pytest.raises(InputError, match=r"data\.test: toy_test_all has 3 classes .* has 2 "):

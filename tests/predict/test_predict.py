@@ -12,7 +12,6 @@ import yaml
 from PIL import Image
 
 import eval as evaluation
-from src.assembly import evaluation as assembly_eval
 from src.assembly import training as assembly
 from src.dataset import EvalLoader
 from src.demo.make_data import make_demo_data
@@ -74,7 +73,7 @@ def one_compilation(request, compiled, monkeypatch):
     """Compile once for this module, but for the test that goes the whole way."""
     if request.node.name == "test_equal_to_evaluation":
         return
-    make = assembly_eval.make_inference
+    make = predict.make_inference
 
     def remembered(config, net):
         key = config.input.input_shapes
@@ -82,7 +81,8 @@ def one_compilation(request, compiled, monkeypatch):
             compiled[key] = make(config, net)
         return compiled[key]
 
-    monkeypatch.setattr(assembly_eval, "make_inference", remembered)
+    monkeypatch.setattr(predict, "make_inference", remembered)
+    monkeypatch.setattr(evaluation, "make_inference", remembered)
 
 
 def go(place, source, result, *more, expect=0):

@@ -17,8 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import eval as evaluation
 import export
-from src.assembly import evaluation as assembly_eval
-from src.assembly import export as assembly_export
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.demo.make_data import make_demo_data
 from src.model_utils.paths import project_folder
@@ -159,8 +157,8 @@ def test_evaluation_is_watched_and_copied(place, trained, monkeypatch, capsys, o
         (folder / "metrics.json").write_text("{}")
         return "the table", figures
 
-    monkeypatch.setattr(assembly_eval, "evaluate_sets", evaluate_sets)
-    monkeypatch.setattr(assembly_eval, "make_inference", lambda *_: None)
+    monkeypatch.setattr(evaluation, "evaluate_sets", evaluate_sets)
+    monkeypatch.setattr(evaluation, "make_inference", lambda *_: None)
     monkeypatch.syspath_prepend(str(FAKE_MOXING))
     code = evaluation.main(
         [
@@ -198,8 +196,8 @@ def test_an_exported_file_is_copied(tmp_path, monkeypatch, own_logging):
         path.write_text("network")
         return {"input_shape": (8, 9), "left_out": []}
 
-    monkeypatch.setattr(assembly_export, "load_network", load_network)
-    monkeypatch.setattr(assembly_export, "write_network", write_network)
+    monkeypatch.setattr(export, "load_network", load_network)
+    monkeypatch.setattr(export, "write_network", write_network)
     monkeypatch.setattr(export.Runtime, "start", lambda *_, **__: None)
     monkeypatch.syspath_prepend(str(FAKE_MOXING))
     path = tmp_path / "run.yaml"
