@@ -55,7 +55,6 @@ def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(tmp_path, trained_d
     assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
 
 
-@pytest.mark.slow
 def test_two_processes_killed_and_started_again(tmp_path, trained_demo):
     """Both die with their launcher, by SIGKILL; a new launch goes on to the same end."""
     driver = Driver(tmp_path, seed=0, demo=trained_demo)

@@ -205,7 +205,6 @@ def test_a_signal_lets_all_save_and_end(tmp_path, number):
     assert json.loads(manifest.read_text())["step"] == steps
 
 
-@pytest.mark.slow
 def test_a_launcher_that_is_killed_takes_its_processes_along(tmp_path):
     process = launch("endless", tmp_path, 2)
     log = tmp_path / "loss_0.log"
