@@ -164,7 +164,7 @@ def rehearse(path: str, words: list[str]) -> None:
     rehearsed = [found for found in rehearsed if found and "python" in Path(found[0]).name]
     assert rehearsed, done.stdout
     for found in rehearsed:
-        check([part.replace("\n", "") for part in found])
+        check(found)
 
 
 def check_program(name: str, words: list[str]) -> None:
@@ -200,7 +200,7 @@ def check_configuration(options: argparse.Namespace, rest: list[str]) -> None:
     if hasattr(options, "protocol"):  # the sweep
         paths = options.config_path or [DEFAULT_CONFIGS[dataset]]
         values = {"setting": options.setting, "split": options.split, "shot": 1}
-        path = paths[0].format(**values) if isinstance(paths, list) else paths.format(**values)
+        path = paths[0].format(**values)
         rest = [word.replace("{shot}", "1") for word in rest]
     elif dataset.endswith(".yaml"):  # surgery
         path = dataset
