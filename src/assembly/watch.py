@@ -65,7 +65,7 @@ def step_of(checkpoint: Path) -> int:
 def show_evaluation(
     config: Config, watch: Watch, step: int, figures: Mapping[str, Any], folder: Path
 ) -> None:
-    """Show what `assembly_eval.evaluate_sets` returned and drew.
+    """Show what `evaluate_sets` returned and drew.
 
     Args:
         config: the configuration.

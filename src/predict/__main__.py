@@ -179,17 +179,14 @@ def describe_classes(config: Config, trained: tuple[str, ...]) -> tuple[DatasetI
         if not trained:
             raise
         logger.info("the names of the classes are the checkpoint's: %s", error)
-        novel = _declared_novel(config)
-        base = tuple(label for label in trained if label not in novel) if novel else ()
-        return _description(config, trained, range(1, len(trained) + 1), base, novel), False
+        return _without_files(config, trained), False
     if trained in ((), info.class_names):
         return info, True
     logger.info("the checkpoint has other classes than %s; its own are taken", info.name)
     known = dict(zip(info.class_names, info.category_ids))
     complete = all(label in known for label in trained)
     ids = [known[label] for label in trained] if complete else range(1, len(trained) + 1)
-    described = _description(config, trained, ids, info.base_classes, info.novel_classes)
-    return described, complete
+    return replace(info, class_names=trained, category_ids=tuple(ids)), complete
 
 
 def _test_set(config: Config, trained: tuple[str, ...]) -> DatasetInfo:
@@ -201,29 +198,20 @@ def _test_set(config: Config, trained: tuple[str, ...]) -> DatasetInfo:
     return info
 
 
-def _declared_novel(config: Config) -> tuple[str, ...]:
-    """Novel classes of the test set's data as the configuration has them."""
-    parsed = parse_name(config.data.test[0], config.data.custom)
-    return config.data.custom[parsed.family].novel_classes if parsed and parsed.own else ()
-
-
-def _description(
-    config: Config,
-    names: tuple[str, ...],
-    ids: Sequence[int],
-    base: tuple[str, ...],
-    novel: tuple[str, ...],
-) -> DatasetInfo:
-    """Classes without files."""
+def _without_files(config: Config, trained: tuple[str, ...]) -> DatasetInfo:
+    """A checkpoint's classes; those are novel that the configuration of the test set names."""
+    name = config.data.test[0]
+    parsed = parse_name(name, config.data.custom)
+    novel = config.data.custom[parsed.family].novel_classes if parsed and parsed.own else ()
     return DatasetInfo(
-        name=config.data.test[0],
+        name=name,
         format="coco",
         annotations=Path(),
         image_root=Path(),
         image_list=None,
-        class_names=names,
-        category_ids=tuple(ids),
-        base_classes=base,
+        class_names=trained,
+        category_ids=tuple(range(1, len(trained) + 1)),
+        base_classes=tuple(label for label in trained if label not in novel) if novel else (),
         novel_classes=novel,
     )
 
