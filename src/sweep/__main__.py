@@ -208,10 +208,7 @@ def _run(
     checksums["data.train"] = contents(config, config.data.train)
     checksums["data.test"] = contents(config, config.data.test)
     return Run(
-        shot=place.shot,
-        shot_seed=place.shot_seed,
-        seed=place.seed,
-        folder=place.folder,
+        **vars(place),
         flags=flags,
         identity=identity(to_plain(config), checksums),
         iterations=real_schedule(config, cards).max_steps,
@@ -261,21 +258,9 @@ def describe(
         protocol=options.protocol,
         metric=options.metric or default,
         test_set=test_set,
-        novel_classes=novel_classes(config, test_set),
+        novel_classes=resolve_dataset(test_set, custom=config.data.custom).novel_classes,
         protocol_note=note,
     )
-
-
-def novel_classes(config: Config, test_set: str) -> tuple[str, ...]:
-    """Names of the novel classes of a test set's data, from the tables or the configuration."""
-    return resolve_dataset(test_set, custom=config.data.custom).novel_classes
-
-
-def train_command(options: argparse.Namespace) -> tuple[str, ...]:
-    """The words before a run's flags."""
-    if options.train_command:
-        return tuple(shlex.split(options.train_command))
-    return sys.executable, str(project_folder() / "train.py")
 
 
 def starting_point(
@@ -315,9 +300,10 @@ def sweep(options: argparse.Namespace, words: Sequence[str]) -> int:
     # the group: a command may start others; a training ends when its step is saved
     supervisor = Supervisor(lambda pids: [-pid for pid in pids], grace_seconds=math.inf)
     runs, configs = plan(options, words, starting_point(options, words, supervisor))
+    train = [sys.executable, str(project_folder() / "train.py")]
     orders = Orders(
         root=options.root,
-        command=train_command(options),
+        command=shlex.split(options.train_command) if options.train_command else train,
         keep=options.keep_checkpoints,
         redo_changed=options.redo_changed,
         keep_going=options.keep_going,

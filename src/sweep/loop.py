@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Orders:
     """
 
     root: Path
-    command: tuple[str, ...]
+    command: Sequence[str]
     keep: str = "last"
     redo_changed: bool = False
     keep_going: bool = False

@@ -78,7 +78,14 @@ WITHOUT_EFFECT = (
 
 @dataclass(frozen=True)
 class Place:
-    """Numbers of a run, and its folder."""
+    """Numbers of a run, and its folder.
+
+    Attributes:
+        shot: K, objects of a class.
+        shot_seed: number of the K-shot set.
+        seed: of the training.
+        folder: everything of the run goes there.
+    """
 
     shot: int
     shot_seed: int

@@ -24,7 +24,7 @@ from typing import Any
 
 from src.model_utils.errors import InputError
 from src.model_utils.paths import CHECKPOINTS
-from src.sweep.plan import completed
+from src.sweep.plan import Place, completed
 from src.sweep.table import RunFigures
 from src.util import write_json
 from src.weights.checkpoint import find_latest, read_manifest
@@ -51,24 +51,16 @@ class InUseError(InputError):
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Place):
     """A training with its evaluation.
 
     Attributes:
-        shot: K, objects of a class.
-        shot_seed: number of the K-shot set.
-        seed: of the training.
-        folder: everything of the run goes there.
         flags: `--config_path=…` and the others for `train.py`.
         identity: every setting that decides the run's figures, and checksums of its weights.
         iterations: optimizer steps planned.
         images_per_iteration: pictures a step, all cards together, as planned.
     """
 
-    shot: int
-    shot_seed: int
-    seed: int
-    folder: Path
     flags: tuple[str, ...]
     identity: Mapping[str, Any]
     iterations: int

@@ -240,16 +240,22 @@ def test_output_is_shown_and_kept_and_the_status_is_the_programs(project):
     assert all("'--x=y z'" in path.read_text() for path in logs)
 
 
-def test_a_training_that_is_there_is_not_trained_over(project):
-    folder = project / "checkpoints" / "coco" / "defrcn" / "defrcn_det_r101_base"
+def test_a_training_that_is_there_is_not_trained_over(project, tmp_path):
+    """By the real train.py, whose refusal is the launcher's; the words to go on reach it."""
+    folder = tmp_path / "results" / "shapes" / "defrcn" / "defrcn_det_base"
     trained(folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = run(script("standalone_train"), root=project)
+    config = ROOT / "configs" / "demo" / "shapes_base.yaml"
+    options = ["--dataset=shapes", f"--config_path={config}", f"--checkpoints={tmp_path}/results"]
+    done = run(script("standalone_train"), *options)
     assert done.returncode == 1
-    assert "holds a training already; go on with it by --resume=true" in done.stderr
-    done = run(script("standalone_train"), "--resume=true", root=project)
-    assert done.returncode == 0, done.stderr
-    assert "'--resume=true'" in done.stdout
+    said = done.stdout + done.stderr
+    assert f"{folder} holds a" in said
+    assert "go on with it by --resume=true" in said
+    for word in ("--resume=true", "--overwrite=true"):
+        done = run(script("standalone_train"), *options, word, root=project)
+        assert done.returncode == 0, done.stderr
+        assert f"'{word}'" in done.stdout
     assert {path: path.read_bytes() for path in before} == before
 
 
