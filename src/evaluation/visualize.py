@@ -31,6 +31,7 @@ Colour = tuple[int, int, int]
 
 MIN_LONG_EDGE = 480  # smaller pictures are enlarged, so that labels fit
 MAX_LONG_EDGE = 960
+DRAWN_FROM = 0.5  # weaker detections are not drawn beside ground truth
 PAPER: Colour = (250, 248, 246)
 INK: Colour = (40, 36, 32)
 GAP = 12
@@ -206,7 +207,6 @@ def render_detections(
     class_names: Sequence[str],
     category_ids: Sequence[int],
     num_images: int = 8,
-    score_threshold: float = 0.5,
     max_pixels: int = PILLOW_MAX_PIXELS,
 ) -> list[Path]:
     """Draw some images of a test set with their ground truth and detections.
@@ -218,7 +218,6 @@ def render_detections(
         class_names: The set's classes, and
         category_ids: their category ids, in the same order.
         num_images: How many images; 0 writes nothing.
-        score_threshold: Weaker detections are not drawn.
         max_pixels: Larger images are refused, as in evaluation.
 
     Returns:
@@ -237,16 +236,14 @@ def render_detections(
     for number, record in enumerate(chosen):
         name = Path(record.file_name)
         image = to_bgr(decode(name.read_bytes(), str(name), max_pixels))
-        detections = detection_labels(
-            found[record.image_id], class_names, category_ids, score_threshold
-        )
+        detections = detection_labels(found[record.image_id], class_names, category_ids, DRAWN_FROM)
         panels.append(
             side_by_side(
                 image,
                 ground_truth_labels(record, class_names),
                 detections,
                 title=name.stem,
-                score_threshold=score_threshold,
+                score_threshold=DRAWN_FROM,
             )
         )
         files.append(folder / f"{number:02d}_{name.stem}.png")

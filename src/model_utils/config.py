@@ -108,15 +108,12 @@ def fill_shot_seed(config: Config) -> Config:
     return config.model_copy(update={**folders, "data": config.data.model_copy(update=data)})
 
 
-def config_from_arguments(
-    argv: Sequence[str] | None, description: str, *, default_path: str | None = None
-) -> Config:
+def config_from_arguments(argv: Sequence[str] | None, description: str) -> Config:
     """Read the command line of an entry point: `--config_path=FILE [--key=value …]`.
 
     Args:
         argv: The words after the program's name; None takes them from the process.
         description: First line of `--help`, which also lists every key.
-        default_path: The YAML file if `--config_path` is not given; None requires the flag.
 
     Raises:
         InputError: As `load_config`.
@@ -127,7 +124,7 @@ def config_from_arguments(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config_path", default=default_path, help="YAML file, see configs/")
+    parser.add_argument("--config_path", help="YAML file, see configs/")
     known, overrides = parser.parse_known_args(argv)
     if known.config_path is None:
         raise InputError("give --config_path=FILE, such as configs/coco/defrcn_det_r101_base.yaml")

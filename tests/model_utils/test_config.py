@@ -485,7 +485,6 @@ def test_only_the_value_of_a_key_may_be_gone():
 def test_command_line_of_an_entry_point(capsys):
     config = config_from_arguments(["--config_path", str(COCO_BASE), "--seed=5"], "Train.")
     assert config.seed == 5
-    assert config_from_arguments(["--seed=5"], "Train.", default_path=str(COCO_BASE)) == config
     with pytest.raises(InputError, match="give --config_path"):
         config_from_arguments([], "Train.")
     with pytest.raises(InputError, match="--config: unknown key"):
