@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate  # type: ignore[import-untyped]
-
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
 
@@ -140,6 +138,9 @@ def pipe_table(
     columns: Sequence[str] | None = None,
 ) -> str:
     """A table with bars, as Markdown has it; `columns` says "left" or "right" of each."""
+    # the launchers import this module where nothing is installed yet
+    from tabulate import tabulate  # type: ignore[import-untyped]
+
     text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=columns)
     return str(text)
 

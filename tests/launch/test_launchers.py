@@ -198,6 +198,22 @@ def test_help():
     assert "--node_rank" in done.stdout
 
 
+def test_what_an_interpreter_has_to_have(tmp_path):
+    """Commands and help need the standard library only; running them needs MindSpore."""
+    python = tmp_path / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
+    kind = script("standalone_train")
+    done = run(kind, DRY_RUN=1, PYTHON=python)
+    assert done.stdout.startswith(f"{python} -m src.launch "), done.stderr
+    assert run(kind, "--help", PYTHON=python).returncode == 0
+    done = run(kind, PYTHON=python)
+    assert done.returncode == 1
+    assert f"{python} has no MindSpore; run bash scripts/setup_env.sh" in done.stderr
+    done = run(kind, PYTHON=tmp_path / "none")
+    assert done.returncode == 1
+    assert "none is no Python 3.9 or newer; run bash scripts/setup_env.sh" in done.stderr
+
+
 @pytest.fixture
 def project(tmp_path):
     """A copy of the launchers in a folder with a space, with programs that only say their words."""
