@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 
 from src.assembly.evaluation import load_for_evaluation
-from src.assembly.training import initialise, make_detector
+from src.assembly.training import make_detector
 from src.defrcn.de_frcn import DeFRCN
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder, require_path
+from src.weights.initialise import initialise
 from src.weights.note import class_names_of
 
 logger = logging.getLogger(__name__)
