@@ -178,7 +178,7 @@ def find_latest(folder: PathLike) -> Path | None:
         try:
             verify(manifest)
         except InputError as error:
-            logger.warning("checkpoint refused, looking for one before it: %s", error)
+            logger.warning("checkpoint refused: %s", error)
         else:
             return manifest
     return None
@@ -216,18 +216,23 @@ def load_training_checkpoint(path: PathLike) -> TrainingCheckpoint | None:
     """
     place = Path(path)
     if place.suffix in (".ckpt", ".json"):
-        manifest: Path | None = place.with_suffix(".json")
-        verify(place.with_suffix(".json"))
-    else:
-        manifest = find_latest(place)
-    if manifest is None:
-        if count := len(_manifests(place)):
-            raise InputError(
-                f"{place}: none of the {count} checkpoints is intact (the log names the damage); "
-                "remove them to start from the beginning"
-            )
-        return None
-    content = read_manifest(manifest)
+        return _load_verified(place.with_suffix(".json"))
+    candidates = _manifests(place)
+    for manifest in reversed(candidates):
+        try:
+            return _load_verified(manifest)
+        except InputError as error:
+            logger.warning("checkpoint refused, trying the one before it: %s", error)
+    if candidates:
+        raise InputError(
+            f"{place}: none of the {len(candidates)} checkpoints is intact (the log names the "
+            "damage); remove them to start from the beginning"
+        )
+    return None
+
+
+def _load_verified(manifest: Path) -> TrainingCheckpoint:
+    content = verify(manifest)
     weights, state, _ = _paths(manifest.parent, content["step"])
     return TrainingCheckpoint(
         manifest=manifest,
