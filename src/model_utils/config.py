@@ -70,8 +70,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     tree, sources = load_tree(Path(path))
     problems: list[str] = []
     for key, value, flag in _parse_overrides(overrides, problems):
-        problem = None if removal(key, value) else _override_problem(key)
-        if problem is None:  # what was removed is told of with what the files hold of it
+        problem = _override_problem(key)
+        if problem is None:
             merge(tree, _nested(key, value), flag, sources)
         else:
             problems.append(f"{flag}: {problem}")
@@ -203,8 +203,8 @@ def _override_problem(key: str, prefix: str = "") -> str | None:
     known = set(_all_keys())
     if key in known or (key.startswith(f"{_CUSTOM}.") and len(parts) > 2):
         return None
-    hint = _hint(key, known, "--")
-    return f"{prefix}: unknown key{hint}" if prefix else f"unknown key{hint}"
+    problem = removal(key, None) or f"unknown key{_hint(key, known, '--')}"
+    return f"{prefix}: {problem}" if prefix else problem
 
 
 def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
