@@ -247,6 +247,18 @@ def test_what_cannot_be_stored_fails_before_the_old_one_is_touched(tmp_path):
     assert {path.name for path in tmp_path.glob(".*")} == set()
 
 
+def test_state_with_a_pickle_and_right_checksums_gives_way(tmp_path):
+    _save(tmp_path, 1)
+    state = _save(tmp_path, 2).with_name("defrcn-2.state.npz")
+    np.savez(state, bad=np.array([{"a": 1}], dtype=object))
+    manifest = tmp_path / "defrcn-2.json"
+    content = {**json.loads(manifest.read_text()), "state": ck._describe(state)}
+    content.pop("checksum")
+    manifest.write_text(json.dumps({**content, "checksum": ck._checksum(content)}))
+    assert ck.verify(manifest)["step"] == 2
+    assert ck.load_training_checkpoint(tmp_path).step == 1
+
+
 def test_state_with_a_pickle_inside_is_refused(tmp_path):
     np.savez(tmp_path / "bad.npz", bad=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match=r"bad\.npz"):
