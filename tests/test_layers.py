@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,15 @@ def roots(imported: set[str]) -> set[str]:
 @pytest.mark.parametrize("name", sorted(set(modules()) - {"src"}))
 def test_imports_go_down(name):
     assert problems(name, imports(modules()[name])) == []
+
+
+def test_the_page_shows_these_floors():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(len(FLOORS)))
+    for (_, cell), rooms in zip(rows, FLOORS):
+        shown = {f"src.{name.removesuffix('.py')}" for name in re.findall(r"`([\w.]+)`", cell)}
+        assert shown == {room for room in rooms if room.startswith("src.")}
 
 
 def test_a_module_in_no_room_is_noticed():
