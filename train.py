@@ -15,8 +15,11 @@ from pathlib import Path
 
 from src.assembly import evaluation as assembly_eval
 from src.assembly import modelarts as assembly_modelarts
+from src.assembly import runs as assembly_runs
 from src.assembly import training as assembly
 from src.assembly import watch as assembly_watch
+from src.assembly.data import read_training_data
+from src.assembly.resume import check_resumable, origin_of
 from src.assembly.schedule import make_schedule
 from src.engine.parallel import Group
 from src.lr_schedule import Schedule
@@ -24,7 +27,7 @@ from src.model_utils.config import Config, config_from_arguments, to_plain
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.interruption import StopRequests
 from src.model_utils.paths import CHECKPOINTS
-from src.util import run_main, set_up_logging
+from src.util import run_main
 from src.weights.checkpoint import load_training_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -45,11 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             distribute=config.run_distribute,
             device_num=config.device_num,
         )
-        log = Path(config.save_checkpoint_path) / f"log_{runtime.rank}.txt"
-        set_up_logging(runtime.rank, log)
-        with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):
-            group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
-            train(config, group, stop)
+        group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
+        with assembly_runs.hold_run_folder(config, group):
+            with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):
+                train(config, group, stop)
     return 0
 
 
@@ -60,7 +62,9 @@ def train(config: Config, group: Group, stop: StopRequests) -> None:
     resumed = load_training_checkpoint(checkpoint_folder) if config.resume else None
     start = resumed.step if resumed else 0
     group.check_same(start, "the step to go on from")
-    loader = assembly.open_training_data(config, start_batch=start, group=group)
+    data = read_training_data(config)
+    check_resumable(config, data, resumed)
+    loader = assembly.open_training_data(config, data, start_batch=start, group=group)
     net = assembly.make_detector(config, loader.class_names)
     schedule: Schedule = make_schedule(config, group.size)
     watch = assembly_watch.open_watch(
@@ -94,6 +98,8 @@ def train(config: Config, group: Group, stop: StopRequests) -> None:
         group=group,
         evaluate=evaluate if test_sets else None,
         stop=stop,
+        origin=origin_of(config, data, resumed),
+        data=data,
     )
     if resumed:
         trainer.restore(resumed)

@@ -16,7 +16,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,15 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
             text = f"{status.st_size} bytes are more than {most}"
             raise OSError(errno.EFBIG, text, os.fspath(path))
         return handle.read()
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested dictionaries; an empty one is a value."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

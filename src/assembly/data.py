@@ -10,15 +10,16 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from src.calibration.support_set import SupportSet
 from src.dataset import load_dataset, open_dataset
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
 from src.model_utils.config import Config, require_path
-from src.model_utils.set_names import parse_name
+from src.model_utils.set_names import is_few_shot, parse_name
 from src.util import sha256_file
 
 
@@ -53,6 +54,43 @@ def describe_set(config: Config, name: str) -> DatasetInfo:
     parsed = parse_name(name, config.data.custom)
     opened = resolve_dataset if parsed and not parsed.own else open_dataset
     return opened(name, **_places(config))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training sets as they were read.
+
+    Attributes:
+        info: the first set.
+        records: of all sets.
+        support: the boxes of those that are K-shot sets; None without such a set.
+        sha256: of what is trained on: classes, pictures by name and size, boxes; "" where boxes
+            are drawn anew at every reading (`official_vocsplit_sampling`).
+    """
+
+    info: DatasetInfo
+    records: list[Record]
+    support: SupportSet | None
+    sha256: str
+
+
+def read_training_data(config: Config) -> TrainingData:
+    """Read the training sets.
+
+    Raises:
+        InputError: see `read_sets`.
+    """
+    info, records = read_sets(config, config.data.train)
+    names = tuple(name for name in config.data.train if is_few_shot(name))
+    support = None
+    if names:
+        boxes_of = records if names == config.data.train else read_sets(config, names)[1]
+        support = SupportSet("+".join(names), info.class_names, tuple(boxes_of))
+    digest = hashlib.sha256(json.dumps(info.class_names).encode())
+    for record in records:
+        digest.update(json.dumps(_described(record)).encode())
+    drawn = config.data.official_vocsplit_sampling
+    return TrainingData(info, records, support, "" if drawn else digest.hexdigest())
 
 
 def encoder_path(config: Config) -> Path:

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from src.assembly.data import read_sets
-from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
+from src.assembly.data import TrainingData
+from src.calibration.support_set import FILE_NAME
 from src.dataset import TrainLoader, build_mindrecord
-from src.defrcn.data_types import DatasetInfo, Record
+from src.defrcn.data_types import Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import make_fast
 from src.engine.noise import Noise
@@ -22,14 +23,12 @@ from src.lr_schedule import Schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
-from src.model_utils.set_names import is_few_shot
 from src.network_define import (
     build_detector,
     build_optimizer,
     build_train_step,
     set_parameters,
 )
-from src.util import write_json
 from src.weights.checkpoint import (
     TrainingCheckpoint,
     load_weights,
@@ -49,38 +48,6 @@ logger = logging.getLogger(__name__)
 
 # What `model.formulation: auto` is on each device: only on CPUs was it measured.
 FORMULATIONS = {"CPU": "fast", "GPU": "plain", "Ascend": "plain"}
-
-
-def write_support_set(config: Config, info: DatasetInfo, records: Sequence[Record]) -> None:
-    """Write `support_set.json` into the run's folder if a training set is a K-shot set.
-
-    Args:
-        config: the configuration.
-        info: the first training set.
-        records: of all training sets.
-
-    Raises:
-        InputError: a run is resumed with other boxes than it was started with.
-    """
-    path = Path(config.save_checkpoint_path) / FILE_NAME
-    names = tuple(name for name in config.data.train if is_few_shot(name))
-    if not names:
-        path.unlink(missing_ok=True)  # of another run that had this folder
-        return
-    if names != config.data.train:
-        _, records = read_sets(config, names)
-    support = SupportSet("+".join(names), info.class_names, tuple(records))
-    if config.resume and path.is_file() and not config.data.official_vocsplit_sampling:
-        before = read_support_set(path)
-        if before.sha256 != support.sha256:
-            raise InputError(
-                f"{path} holds the boxes of {before.dataset}, which the run was started with, and "
-                f"they are not those of {support.dataset} now; set --shot_seed and the data as "
-                "they were, or start a run in another folder"
-            )
-    boxes = sum(len(record.annotations) for record in records)
-    logger.info("%s: %d boxes, %s: %s", support.dataset, boxes, path, support.sha256[:12])
-    write_json(path, support.to_json(), indent=1)
 
 
 def shared_mindrecord(
@@ -107,24 +74,22 @@ def shared_mindrecord(
     group.wait()
 
 
-def open_training_data(config: Config, *, start_batch: int, group: Group = ALONE) -> TrainLoader:
-    """Read the training sets, build their MindRecord if needed, and open them.
-
-    The boxes of K-shot sets are written beside the run's checkpoints: see `write_support_set`.
+def open_training_data(
+    config: Config, data: TrainingData, *, start_batch: int, group: Group = ALONE
+) -> TrainLoader:
+    """Build the MindRecord of the training sets if needed, and open it.
 
     Args:
         config: the configuration.
+        data: the training sets.
         start_batch: number of the first batch, for a resumed run.
         group: the processes that share the data.
     """
-    info, records = read_sets(config, config.data.train)
-    if group.leads:
-        write_support_set(config, info, records)
     shared_mindrecord(
         config,
-        records,
+        data.records,
         Path(config.train_mindrecord_dir),
-        info.class_names,
+        data.info.class_names,
         training=config.data.filter_empty,
         group=group,
     )
@@ -269,8 +234,22 @@ def make_trainer(
     group: Group,
     evaluate: Callable[[int], None] | None,
     stop: StopRequests | None = None,
+    origin: Mapping[str, Any] | None = None,
+    data: TrainingData | None = None,
 ) -> Trainer:
-    """Build optimizer, compiled steps and training loop."""
+    """Build optimizer, compiled steps and training loop.
+
+    Args:
+        config: the configuration.
+        net: the detector.
+        schedule: steps and rates.
+        loader: the training pictures.
+        group: the processes that train together.
+        evaluate: called with the step; None for never.
+        stop: asked after every step.
+        origin: stored with every checkpoint, see `runs.origin_of`.
+        data: whose K-shot boxes are written beside the checkpoints.
+    """
     solver, model = config.solver, config.model
     optimizer = build_optimizer(net, solver)
     gradients_of, update = build_train_step(
@@ -296,7 +275,9 @@ def make_trainer(
         seed=config.seed,
         num_images=loader.num_images,
         folder=config.save_checkpoint_path,
-        info={"class_names": list(loader.class_names), "config": to_plain(config)},
+        info={"class_names": list(loader.class_names), "config": to_plain(config)}
+        | dict(origin or {}),
+        beside={FILE_NAME: data.support.to_json()} if data and data.support else None,
         log_period=config.log.period,
         save_period=config.checkpoint.period,
         keep_last=config.checkpoint.keep_last,

@@ -26,10 +26,12 @@ from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
 from src.model_utils.paths import CHECKPOINTS
 from src.model_utils.random_streams import NOISE_SCHEME
-from src.util import idle_thread, writing
+from src.util import idle_thread, write_json, writing
 from src.weights.checkpoint import TrainingCheckpoint, save_checkpoint
 
 logger = logging.getLogger(__name__)
+
+LOSSES = "loss_0.log"  # below a run's folder
 
 
 def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
@@ -66,6 +68,7 @@ class Trainer:
         folder: checkpoints go to `folder/ckpt_0`, losses to `folder/loss_0.log`, both from the
             first process.
         info: stored with every checkpoint, `class_names` included.
+        beside: JSON files by name, written into `folder` before the first checkpoint.
         log_period: steps between lines.
         save_period: steps between checkpoints.
         keep_last: checkpoints that are kept.
@@ -96,6 +99,7 @@ class Trainer:
         num_images: int,
         folder: str | os.PathLike[str],
         info: Mapping[str, Any],
+        beside: Mapping[str, Any] | None = None,
         log_period: int,
         save_period: int,
         keep_last: int,
@@ -117,6 +121,7 @@ class Trainer:
         self.num_images = num_images
         self.folder = Path(folder)
         self.info = dict(info)
+        self.beside = dict(beside or {})
         self.log_period = log_period
         self.save_period = save_period
         self.keep_last = keep_last
@@ -326,7 +331,7 @@ class Trainer:
         )
         images = count * self.group.size
         epoch, step = step_in_epoch(self.step, images, self.num_images)
-        path = self.folder / "loss_0.log"
+        path = self.folder / LOSSES
         line = (
             f"{int(elapsed)} s | epoch: {epoch} step: {step} "
             f"total_loss: {losses.sum():.5f}  lr: {lr:.6f}\n"
@@ -348,6 +353,9 @@ class Trainer:
         state["skipped"] = np.array(self.skipped)
         state["noise_scheme"] = np.array(NOISE_SCHEME)
         params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
+        while self.beside:
+            name, content = self.beside.popitem()
+            write_json(self.folder / name, content, indent=1)
         path = save_checkpoint(
             self.checkpoint_folder,
             self.step,

@@ -267,6 +267,10 @@ class Config(Section):
         default="", description="detector .ckpt to evaluate, or its folder"
     )
     resume: bool = Field(default=False, description="continue the run in save_checkpoint_path")
+    overwrite: bool = Field(
+        default=False,
+        description="move the run in save_checkpoint_path aside and start anew",
+    )
     export_ckpt_file: str = Field(default="", description="detector .ckpt to export")
     export_file_name: str = Field(
         default="defrcn", min_length=1, description="exported file, no suffix"
@@ -313,6 +317,15 @@ class Config(Section):
         if self.enable_modelarts and not self.train_url:
             raise ValueError(
                 "enable_modelarts needs train_url, or the results would be lost with the machine"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_start(self) -> "Config":
+        if self.resume and self.overwrite:
+            raise ValueError(
+                "resume goes on with the run in save_checkpoint_path, overwrite moves it away to "
+                "start anew; give one of them"
             )
         return self
 

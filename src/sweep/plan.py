@@ -44,6 +44,7 @@ WITHOUT_EFFECT = (
     "save_checkpoint_path",
     "eval_checkpoint_path",
     "resume",
+    "overwrite",
     "export_ckpt_file",
     "export_file_name",
     "export_file_format",

@@ -40,7 +40,7 @@ KEEP = ("none", "last", "all")
 NEW, ANEW, RESUME, FINISHED = "new", "anew", "resume", "finished"
 """States of a run: untouched; interrupted without, and with a checkpoint; done."""
 
-_ATTEMPT = ("ckpt_*", "eval_*", "loss_*.log", "log_*.txt", "support_set.json", OUTPUT)
+_ATTEMPT = ("ckpt_*", "eval_*", "support_set.json", "watch", "loss_*.log", "log_*.txt", OUTPUT)
 _CHECKPOINT_FILE = re.compile(r"defrcn-(\d+)\.(ckpt|state\.npz|json)")
 _MINDRECORD_FILE = re.compile(r"meta\.json|data-\d{4}\.mindrecord(\.db)?")
 _SHOWN_CHANGES = 3

@@ -184,6 +184,11 @@ def find_latest(folder: PathLike) -> Path | None:
     return None
 
 
+def latest_manifest(folder: PathLike) -> Path | None:
+    """The most recently saved manifest that can be read, whatever became of the files it names."""
+    return next((one for one in reversed(_manifests(Path(folder))) if _sequence(one)), None)
+
+
 def verify(manifest: PathLike) -> dict[str, Any]:
     """Check a manifest and the two files that it names, by size and SHA-256.
 

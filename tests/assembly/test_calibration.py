@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from src.assembly import calibration as assembly_pcb
-from src.assembly import training as assembly
+from src.assembly import data as assembly_data
 from src.assembly.calibration import make_calibrator, supports_of
 from src.data.batching import Batch
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, Record
@@ -59,7 +59,7 @@ def configured(tree, *flags):
 
 
 def info_of(config) -> DatasetInfo:
-    return assembly.read_sets(config, config.data.test)[0]
+    return assembly_data.read_sets(config, config.data.test)[0]
 
 
 def calibrator(tree, *flags, checkpoint=None):
@@ -166,9 +166,10 @@ def test_other_weights_are_refused(tree):
 def write_support(tree, *flags):
     """What training writes; the checkpoint beside it."""
     config = configured(tree, *flags)
-    info, records = assembly.read_sets(config, config.data.train)
-    (tree / "run").mkdir(exist_ok=True)
-    assembly.write_support_set(config, info, records)
+    write_json(
+        tree / "run" / "support_set.json",
+        assembly_data.read_training_data(config).support.to_json(),
+    )
     checkpoint = tree / "run" / "defrcn-5.ckpt"
     checkpoint.touch()
     return checkpoint

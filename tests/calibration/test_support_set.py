@@ -11,6 +11,8 @@ import pytest
 
 from src.assembly import calibration as assembly_pcb
 from src.assembly import training as assembly
+from src.assembly.data import read_training_data
+from src.assembly.resume import check_resumable
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
 from src.defrcn.data_types import Annotation, Record
 from src.model_utils.config import load_config
@@ -154,10 +156,17 @@ data:
 
 
 def open_data(root, name, *flags):
-    """Open the training data as train.py does; the boxes of some batches, in the image frame."""
+    """Open the training data as train.py does, and write what it writes with a first checkpoint.
+
+    Returns the configuration and the boxes of some batches, in the image frame.
+    """
     (root / "c.yaml").write_text(CONFIG.format(root=root, name=name))
     config = load_config(root / "c.yaml", flags)
-    loader = assembly.open_training_data(config, start_batch=0)
+    data = read_training_data(config)
+    check_resumable(config, data, None)
+    loader = assembly.open_training_data(config, data, start_batch=0)
+    if data.support:
+        write_json(root / "run" / FILE_NAME, data.support.to_json())
     boxes = set()
     for _ in range(2 * loader.num_images):
         batch = next(loader)
@@ -219,10 +228,13 @@ def test_drawn_voc_boxes_are_those_that_are_trained_and_calibrated_with(tmp_path
 
 def test_other_training_sets_have_no_support_set(tmp_path):
     kshot_tree(tmp_path)
-    open_data(tmp_path, "toy_train_all_1shot_seed0")
-    assert (tmp_path / "run" / FILE_NAME).exists()
     open_data(tmp_path, "toy_train_all")
     assert not (tmp_path / "run" / FILE_NAME).exists()
+    open_data(tmp_path, "toy_train_all_1shot_seed0")
+    before = (tmp_path / "run" / FILE_NAME).read_text()
+    with pytest.raises(InputError, match="are not those of toy_train_all now"):
+        open_data(tmp_path, "toy_train_all", "--resume")
+    assert (tmp_path / "run" / FILE_NAME).read_text() == before
 
 
 def test_a_mixture_names_the_few_shot_part_only(tmp_path):

@@ -110,9 +110,9 @@ OURS_ALONE = (
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
     "solver.scale_to_iter "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
-    "checkpoint.keep_last resume shot_seed data.official_vocsplit_sampling test.report test.metric "
-    "test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.cache_gigabytes "
-    "test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
+    "checkpoint.keep_last resume overwrite shot_seed data.official_vocsplit_sampling test.report "
+    "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support "
+    "test.pcb.cache_gigabytes test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
     "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "
     "profile.dir modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
 ).split()

@@ -59,6 +59,8 @@ def test_resume(trained_demo, tmp_path):
     flags = ("--resume=true", f"--solver.max_iter={last}", "--test.eval_at_end=false")
     output, _ = run("train.py", place, *flags)
     assert re.search(rf"resumed after step {done} of \S+defrcn-{done}\.json", output)
+    changed = f"solver.max_iter {done} -> {last}, test.eval_at_end true -> false"
+    assert f"changed since step {done}: {changed}\n" in output
     for step in (done + 1, last):
         assert re.search(rf" step {step}/{last} ", output)
     assert not re.search(rf" step {done}/{last} ", output)
