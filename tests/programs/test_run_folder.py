@@ -17,7 +17,7 @@ from src.demo.make_data import make_demo_data
 from src.model_utils.folder_lock import LOCK
 from src.weights.checkpoint import load_training_checkpoint
 from tests.helpers.kill_driver import PROJECT, Child
-from tests.programs.test_train_eval import configuration
+from tests.helpers.trained import configuration
 
 # A training with this ends when the weights are to be loaded: in its folder, before any step.
 NO_WEIGHTS = "--model_pretrained_path=no.ckpt"
