@@ -218,13 +218,6 @@ class Experiment:
 
     def train(self) -> Iterator[list[str]]:
         """The base detector."""
-        go_on = {word.partition("=")[0] for word in self.words} & {"--resume", "--overwrite"}
-        there = any(Path(self.base).glob(f"{CHECKPOINTS}/defrcn-*.json"))
-        if there and not go_on and not os.environ.get("DRY_RUN"):
-            raise InputError(
-                f"{self.base} holds a training already; go on with it by --resume=true, or name "
-                "another EXP_NAME"
-            )
         place = f"--save_checkpoint_path={self.base}"
         yield self._program(self.base, "train.py", self._base_config(), place)
 

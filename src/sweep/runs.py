@@ -26,7 +26,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import CHECKPOINTS
 from src.sweep.plan import Place, completed
 from src.sweep.table import RunFigures
-from src.util import write_json
+from src.util import leaves, write_json
 from src.weights.checkpoint import find_latest, read_manifest
 
 STARTED = "sweep_run.json"
@@ -300,19 +300,11 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _changes(content: Mapping[str, Any], run: Run) -> str:
     """Which settings differ, in words; those of an older version are completed first."""
     if content["hash"] == run.digest:
         return ""
-    old, new = dict(_leaves(completed(content.get("settings", {})))), dict(_leaves(run.identity))
+    old, new = dict(leaves(completed(content.get("settings", {})))), dict(leaves(run.identity))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     shown = [f"{key} {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
     more = len(shown) - _SHOWN_CHANGES
