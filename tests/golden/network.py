@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest import mock
 
 import mindspore as ms
 import numpy as np
@@ -230,35 +231,37 @@ def anchor_labels(net: DeFRCN, stage: dict, boxes: Tensor, valid: Tensor) -> np.
     return labels.asnumpy()
 
 
-def res5_maps(net: DeFRCN, stage: dict, boxes: list[np.ndarray]) -> np.ndarray:
-    """Res5 before its mean, (R, C, side, side): rows are the boxes of image 0, then of image 1.
-
-    Images may have different numbers of boxes: each is pooled by itself.
-    """
-    heads = net.roi_heads
-    maps = []
-    for i, own in enumerate(boxes):
-        pooled = heads.pooler(
-            stage["rcnn_features"][i : i + 1], Tensor(own[None]), stage["valid_size"]
-        )
-        found = heads.layout(pooled)
-        for block in heads.res5:
-            found = block(found)
-        if isinstance(heads.layout, BoxTiles):
-            found = found.transpose(1, 2, 0).reshape(len(own), -1, 4, 4)
-        maps.append(found.asnumpy())
-    return np.concatenate(maps)
-
-
 def head_outputs(
     net: DeFRCN, stage: dict, boxes: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class logits (R, K + 1) and deltas (R, 4K), rows as in `res5_maps`."""
+    """Class logits (R, K + 1) and deltas (R, 4K), rows: the boxes of image 0, then of image 1.
+
+    Images may have different numbers of boxes: each is pooled by itself.
+    """
     outputs = []
     for i, own in enumerate(boxes):
         features = stage["rcnn_features"][i : i + 1]
         outputs.append(net.roi_heads(features, Tensor(own[None]), stage["valid_size"]))
     return tuple(np.concatenate([one[part].asnumpy() for one in outputs]) for part in (0, 1))
+
+
+def second_stage(
+    net: DeFRCN, stage: dict, boxes: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Res5 before its mean, (R, C, side, side), and `head_outputs`, of one pass."""
+    layout, seen = type(net.roi_heads.layout), []
+    average = layout.average
+
+    def noted(self: nn.Cell, maps: Tensor) -> Tensor:
+        seen.append(maps)
+        return average(self, maps)
+
+    with mock.patch.object(layout, "average", noted):
+        logits, deltas = head_outputs(net, stage, boxes)
+    maps = [one.asnumpy() for one in seen]
+    if layout is BoxTiles:
+        maps = [one.transpose(1, 2, 0).reshape(len(own), -1, 4, 4) for one, own in zip(maps, boxes)]
+    return np.concatenate(maps), logits, deltas
 
 
 class _Given(nn.Cell):
