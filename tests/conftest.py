@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHILD = "DEFRCN_TEST_REPORT"  # in a child: the file that its reports go to
 TIME_LIMIT = 3600
 # What workers begin with, so that none is left with a long group when the others are done.
-LONGEST = ("own processes", "tests/programs/", "tests/hostile/", "tests/")
+LONGEST = ("own processes", "tests/programs/", "tests/golden/", "tests/")
 _finished: dict[str, dict[str, list[dict]]] = {}
 
 
