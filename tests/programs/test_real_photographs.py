@@ -16,6 +16,7 @@ from tests.golden import golden
 from tests.helpers.data_helpers import shared
 
 CONFIG = project_folder() / "configs" / "coco" / "defrcn_det_r101_base.yaml"
+pytestmark = pytest.mark.slow  # two more compilations of the full network
 STEPS = 3
 
 
