@@ -25,6 +25,7 @@ from src.assembly.modelarts import copies, on_this_machine
 from src.assembly.training import make_detector
 from src.assembly.watch import open_watch, show_evaluation, step_of
 from src.engine.parallel import Group
+from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
@@ -44,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         device_num=config.device_num,
     )
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
-    set_up_logging(runtime.rank, folder / f"log_{runtime.rank}.txt")
-    with copies(config, runtime.rank, runtime.local_rank):
-        evaluate(config, Group(runtime.rank, runtime.world_size, runtime.local_rank), folder)
+    group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
+    with alone_in(folder, "eval.py", "result_path", group=group):
+        set_up_logging(runtime.rank, folder / f"log_{runtime.rank}.txt")
+        with copies(config, runtime.rank, runtime.local_rank):
+            evaluate(config, group, folder)
     return 0
 
 

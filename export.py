@@ -19,6 +19,7 @@ from src.assembly.export import (
     write_network,
 )
 from src.assembly.modelarts import copies, on_this_machine
+from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging()
     path = check_format(config)
     for_export(config)
-    with copies(config):
+    with alone_in(path.parent, "export.py", "export_file_name", name=path.name), copies(config):
         export(config, path)
     return 0
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.assembly.export import prepare_inputs
+from src.engine.run_folder import alone_in
 from src.model_utils.config import config_from_arguments
 from src.util import run_main, set_up_logging
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_from_arguments(argv, "Write the inputs of an exported DeFRCN.")
     set_up_logging()
     folder = Path(config.result_path or "preprocess_Result")
-    manifest = prepare_inputs(config, folder)
+    with alone_in(folder.parent, "preprocess.py", "result_path", name=folder.name):
+        manifest = prepare_inputs(config, folder)
     logger.info("%s: %d pictures of %s", manifest.path, len(manifest.entries), manifest.dataset)
     return 0
 

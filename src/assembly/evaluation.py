@@ -20,6 +20,7 @@ from src.engine.inference import Detections, Image, Network, OutputsOf, detect, 
 from src.engine.parallel import ALONE, Group
 from src.evaluation.detection_rows import ImageId, Row
 from src.evaluation.report.page import write_report
+from src.evaluation.result_folder import new_results
 from src.evaluation.visualize import render_detections
 from src.export.results import StoredResults
 from src.model_utils.config import Config, require_path
@@ -161,29 +162,32 @@ def evaluate_sets(
         The report as text and the figures of `metrics.json`; nothing but on the first process.
     """
     texts, figures = [], {}
-    for one in sets:
-        place = folder / one.info.name if len(sets) > 1 else folder
-        # Before the detections: a missing file is then named at once, not after an hour.
-        calibrate = make_calibrator(config, one.info, checkpoint)
-        found = detections(config, outputs_of, one.loader, len(one.loader))
-        rows = rows_of(found, one.info.category_ids, calibrate)
-        rows = gather_rows(group, rows, [record.image_id for record in one.records])
+    with new_results(folder) as results:
+        for one in sets:
+            # Before the detections: a missing file is then named at once, not after an hour.
+            calibrate = make_calibrator(config, one.info, checkpoint)
+            found = detections(config, outputs_of, one.loader, len(one.loader))
+            rows = rows_of(found, one.info.category_ids, calibrate)
+            rows = gather_rows(group, rows, [record.image_id for record in one.records])
+            if not group.leads:
+                continue
+            inner = one.info.name if len(sets) > 1 else ""
+            write_json(results.folder / inner / "detections.json", rows, indent=None)
+            evaluation, written = _judge(
+                config,
+                one,
+                rows,
+                results.folder / inner,
+                pcb=calibrate is not None,
+                source=checkpoint.name if checkpoint else folder.name,
+            )
+            told = [f"{what}: {folder / inner / part}" for what, part in written]
+            texts += [detecteval.report(evaluation), *told]
+            figures[one.info.name] = evaluation.to_json()
         if not group.leads:
-            continue
-        write_json(place / "detections.json", rows, indent=None)
-        evaluation, written = _judge(
-            config,
-            one,
-            rows,
-            place,
-            pcb=calibrate is not None,
-            source=checkpoint.name if checkpoint else folder.name,
-        )
-        texts += [detecteval.report(evaluation), *written]
-        figures[one.info.name] = evaluation.to_json()
-    if not group.leads:
-        return "", {}
-    write_json(folder / "metrics.json", figures)
+            return "", {}
+        write_json(results.folder / "metrics.json", figures)
+        results.publish()
     texts.append(f"figures: {folder / 'metrics.json'}")
     return "\n".join(texts), figures
 
@@ -209,7 +213,7 @@ def gather_rows(group: Group, rows: list[Row], order: list[ImageId]) -> list[Row
 
 def _judge(
     config: Config, one: TestSet, rows: list[Row], place: Path, *, pcb: bool, source: str
-) -> tuple[detecteval.Evaluation, list[str]]:
+) -> tuple[detecteval.Evaluation, list[tuple[str, str]]]:
     """Compute the figures; draw pictures and write the page as configured.
 
     Args:
@@ -221,7 +225,7 @@ def _judge(
         source: where the detections come from, in a few words.
 
     Returns:
-        The figures, and for each thing written a line that says where it is.
+        The figures, and for each thing written what it is and its path within `place`.
     """
     info, records = one.info, one.records
     ground_truth = detecteval.dataset_ground_truth(info, records)
@@ -237,9 +241,9 @@ def _judge(
             num_images=config.test.visualize_images,
             max_pixels=config.data.max_image_pixels,
         )
-        written.append(f"pictures of detections: {place / 'pictures'}")
+        written.append(("pictures of detections", "pictures"))
     if config.test.report:
-        page = write_report(
+        write_report(
             place / "report",
             evaluation,
             info,
@@ -249,7 +253,7 @@ def _judge(
             source=source,
             max_pixels=config.data.max_image_pixels,
         )
-        written.append(f"page with curves, tables and sorted pictures: {page}")
+        written.append(("page with curves, tables and sorted pictures", "report/index.html"))
     return evaluation, written
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import colorsys
 import functools
-import logging
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +23,6 @@ from PIL import Image, ImageDraw, ImageFont
 from src.data.transforms import PILLOW_MAX_PIXELS, decode, to_bgr, to_xyxy
 from src.defrcn.built_datacategory import Record
 from src.util import atomic_path
-
-logger = logging.getLogger(__name__)
 
 Colour = tuple[int, int, int]
 
@@ -251,7 +248,6 @@ def render_detections(
     if panels:
         files.append(folder / "sheet.png")
         write_png(files[-1], contact_sheet(panels))
-        logger.info("%d pictures of detections in %s", len(panels), folder)
     return files
 
 

@@ -30,13 +30,16 @@ class FolderLock:
     Args:
         folder: the folder; links lead to the same lock as the folder itself.
         program: what this process is called in the message that others get.
+        name: of a file or folder in it, if only that is to be kept from others.
 
     Attributes:
         problem: why the folder cannot be locked, though nobody else has it; "" if it can.
     """
 
-    def __init__(self, folder: Path, program: str) -> None:
+    def __init__(self, folder: Path, program: str, name: str = "") -> None:
         self.folder = folder
+        self.path = folder / (f".{name}.lock" if name else LOCK)
+        self.subject = folder / name
         self.program = program
         self.problem = ""
         self._descriptor: int | None = None
@@ -63,7 +66,7 @@ class FolderLock:
                 self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 flags = os.O_RDWR | (os.O_CREAT if make else 0)
-                self._descriptor = os.open(self.folder / LOCK, flags, 0o666)
+                self._descriptor = os.open(self.path, flags, 0o666)
             except OSError as error:
                 if not make and error.errno in _NO_SUCH_FILE:
                     return
@@ -72,7 +75,7 @@ class FolderLock:
                 owner = self._owner()
                 self.release()
                 raise InputError(
-                    f"{self.folder} is in use by {owner}; wait for its end, or name another folder"
+                    f"{self.subject} is in use by {owner}; wait for its end, or name another folder"
                 )
         if make:
             self._sign(self._descriptor)
@@ -94,7 +97,7 @@ class FolderLock:
             except OSError as error:
                 if error.errno not in _NO_LOCKS_HERE:
                     raise
-                self.problem = f"{self.folder} cannot be locked ({error.strerror})"
+                self.problem = f"{self.subject} cannot be locked ({error.strerror})"
                 return True
         return False
 
@@ -111,7 +114,7 @@ class FolderLock:
     def _owner(self) -> str:
         """Who has the lock, in words."""
         try:
-            owner = json.loads((self.folder / LOCK).read_text(encoding="utf-8"))
+            owner = json.loads(self.path.read_text(encoding="utf-8"))
             return (
                 f"{owner['program']}, process {owner['pid']} on {owner['host']} since "
                 f"{owner['since']}"

@@ -36,6 +36,8 @@ from src.data.transforms import to_bgr
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
 from src.engine.inference import Detections
+from src.engine.run_folder import alone_in
+from src.evaluation.result_folder import NewResults, new_results
 from src.model_utils.config import Config, config_from_arguments, require_path
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
@@ -220,8 +222,6 @@ def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Pat
     """Detect on a video, and write it with its detections; the frames' rate is kept."""
     reader = VideoReader(video)
     target = found.folder / f"{video.stem}.mp4"
-    if target.resolve() == video.resolve():
-        raise InputError(f"result_path: {target} would replace the video itself; name another one")
     found.head = {**found.head, "fps": reader.fps, "frame_step": step}
     total = -(-reader.num_frames // step)
     try:
@@ -275,17 +275,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if path.is_dir() and folder.resolve() == path.resolve():
         raise InputError("result_path is the folder of the pictures; name another one")
     inputs = find_inputs(path, folder)
+    if inputs.video and (folder / f"{inputs.video.stem}.mp4").resolve() == inputs.video.resolve():
+        raise InputError(f"result_path: {inputs.video} would be replaced; name another folder")
+    with alone_in(folder, "src.predict", "result_path"), new_results(folder) as results:
+        return predict(options, config, inputs, results)
+
+
+def predict(
+    options: argparse.Namespace, config: Config, inputs: Inputs, results: NewResults
+) -> int:
+    """The work of `main`; what was done before an interruption or a failure is kept."""
     checkpoint = evaluation_checkpoint(config)
     Runtime.start(config.device_target, device_id=config.device_id)
     detector = Detector(config, checkpoint)
     info = detector.info
     found = Predictions(
-        folder,
+        results.folder,
         info.class_names,
         info.category_ids,
         options.score_threshold,
         {
-            "input": str(path),
+            "input": config.input_path,
             "checkpoint": str(checkpoint),
             "category_ids": FOUND if detector.own_ids else UNKNOWN,
             "calibrated": detector.calibrator is not None,
@@ -299,8 +309,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             drawn = look(detector, inputs, found)
     except BaseException:
         found.write(kind, complete=False)
+        results.publish()
         raise
     written = found.write(kind, complete=True)
+    results.publish()
+    drawn, written = (results.place / one.relative_to(results.folder) for one in (drawn, written))
     count = f"{len(found.entries)} {kind}" if len(found.entries) != 1 else f"1 {kind[:-1]}"
     sys.stdout.write(f"{count}\n{found.table()}\ndrawn: {drawn}\nas JSON: {written}\n")
     for problem in found.problems:

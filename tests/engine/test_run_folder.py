@@ -170,7 +170,7 @@ def test_the_others_learn_of_a_refusal(run):
     class Second(Group):
         def gather_bytes(self, content):
             assert content == b""
-            return [b"it holds a run", b""]
+            return [b"save_checkpoint_path: it holds a run", b""]
 
     with pytest.raises(InputError, match=r"^save_checkpoint_path: it holds a run$"):
         with run_folder(run / "absent", Second(1, 2), resume=False, overwrite=False):

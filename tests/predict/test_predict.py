@@ -13,10 +13,13 @@ from PIL import Image
 
 import eval as evaluation
 from src.assembly import training as assembly
+from src.assembly.data import read_sets
 from src.dataset import EvalLoader
 from src.demo.make_data import make_demo_data
+from src.evaluation.result_folder import INDEX
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
+from src.model_utils.folder_lock import LOCK
 from src.predict import __main__ as predict
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
@@ -35,7 +38,7 @@ def place(tmp_path_factory):
     path = root / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings))
     config = load_config(path)
-    info, _ = assembly.read_sets(config, ("shapes_test_base",))
+    info, _ = read_sets(config, ("shapes_test_base",))
     net = assembly.make_detector(config, info.class_names)
     initialise(net, 3)
     params = {p.name: p.asnumpy().copy() for p in net.get_parameters()}
@@ -335,6 +338,8 @@ def test_video(place, tmp_path, name, fourcc):
     still = go(place, tmp_path / "frame.png", tmp_path / "still")
     assert still["images"][0]["detections"] == found["frames"][2]["detections"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        LOCK,
+        INDEX,
         "clip.mp4",
         "detections.json",
     ]

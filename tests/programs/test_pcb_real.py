@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from src.assembly import training as assembly
 from src.assembly.calibration import make_calibrator
+from src.assembly.data import read_sets
 from src.data.transforms import to_xyxy
 from src.model_utils.config import load_config
 from src.weights.checkpoint import write_weights
@@ -60,7 +60,7 @@ def test_real_pictures(case, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(CONFIG.format(root=root, folder=tmp_path, train=train, test=test))
     config = load_config(path)
-    info, records = assembly.read_sets(config, config.data.test)
+    info, records = read_sets(config, config.data.test)
     calibrate = make_calibrator(config, info, None)
     assert calibrate.changes.sum() == novel and (~calibrate.changes).sum() == base
     names = np.array(info.class_names)

@@ -23,6 +23,7 @@ import train as train_program
 from src import model_surgery
 from src.assembly import training as assembly
 from src.assembly.calibration import make_calibrator, read_support
+from src.assembly.data import read_sets
 from src.calibration.support_set import FILE_NAME, read_support_set
 from src.defrcn.built_datacategory import COCO_CATEGORIES, COCO_NOVEL_CLASSES, VOC_NOVEL_CLASSES
 from src.model_utils.config import load_config
@@ -216,7 +217,7 @@ def base_detector(case: Case, config: Path, flags: list[str], folder: Path) -> N
     """A checkpoint of base training: random weights, the base classes' names."""
     changes = [f"--data.train=[{case.sets[0]}]", "--model.num_classes=null"]
     settings = load_config(config, [*flags, *changes])
-    info, _ = assembly.read_sets(settings, settings.data.train)
+    info, _ = read_sets(settings, settings.data.train)
     assert len(info.class_names) == case.classes[0]
     net = assembly.make_detector(settings, info.class_names)
     initialise(net, 5)
@@ -316,7 +317,7 @@ def test_the_support_set_is_what_was_drawn_and_what_calibrates(run):
     config = load_config(run.config, run.flags)
     support = read_support(config)
     assert support.to_json() == written.to_json()
-    info, _ = assembly.read_sets(config, config.data.test)
+    info, _ = read_sets(config, config.data.test)
     calibrator = make_calibrator(config, info, run.folder / "run")
     expected = [run.case.shots if name in run.case.novel else 0 for name in info.class_names]
     assert calibrator.prototypes.counts.tolist() == expected
@@ -328,7 +329,7 @@ def test_the_support_set_is_what_was_drawn_and_what_calibrates(run):
 
 def test_calibration_changes_novel_scores_within_the_limits_only(run):
     config = load_config(run.config, run.flags)
-    info, _ = assembly.read_sets(config, config.data.test)
+    info, _ = read_sets(config, config.data.test)
     novel = {
         number
         for number, name in zip(info.category_ids, info.class_names)

@@ -4,6 +4,7 @@
 All share one training, which runs while the first tests look at it, and is killed for the others.
 """
 
+import json
 import os
 import re
 import signal
@@ -80,6 +81,32 @@ def test_a_second_training_is_told_which_process_has_the_folder(root, running):
         assert re.search(words, told)[1] == str(running.process.pid)
     assert names(root / "run") == [LOCK, "ckpt_0", "log_0.txt", "loss_0.log"]
     assert running.process.poll() is None
+
+
+def predict(root, *flags):
+    command = [sys.executable, "-m", "src.predict", f"--config_path={root / 'tiny.yaml'}"]
+    command += [f"--eval_checkpoint_path={root / 'run'}", "--score_threshold=0", *flags]
+    number = len(list(root.glob("output-*")))
+    return Child(command, root / f"output-{number}.txt", root)
+
+
+def test_predicting_while_it_trains_and_results_of_one_run_only(root, running):
+    """The second one has no pictures of the first one, and nobody else loses a file."""
+    pictures = sorted((root / "shapes" / "images" / "test").iterdir())
+    place = root / "run" / "predict"
+    first = predict(root, f"--input_path={pictures[0]}")
+    assert first.wait_for("loaded "), first.text()
+    second = predict(root, f"--input_path={pictures[1]}")
+    assert second.process.wait(300) == 1
+    assert f"src.predict, process {first.process.pid} on " in second.text()
+    first.end()
+    assert names(place / "pictures") == [f"{pictures[0].name}.png"]
+    (place / "pictures" / "mine.png").write_text("mine")
+    assert running.process.poll() is None
+    predict(root, f"--input_path={pictures[1]}").end()
+    assert names(place / "pictures") == sorted([f"{pictures[1].name}.png", "mine.png"])
+    (entry,) = json.loads((place / "detections.json").read_text())["images"]
+    assert entry["file"] == pictures[1].name
 
 
 @pytest.fixture(scope="module")

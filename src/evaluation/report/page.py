@@ -12,7 +12,6 @@ its best score threshold on.
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,11 +29,10 @@ from src.evaluation.detection_rows import Row
 from src.evaluation.figures import COLUMNS, MEANING, PREFIXES, UNDEFINED, Evaluation
 from src.evaluation.report import plots as report_plots
 from src.evaluation.report.analysis import Analysis, Finding, Picture, analyse, class_rows, to_csv
+from src.evaluation.result_folder import new_results
 from src.evaluation.visualize import Colour, Label, draw_at_viewing_size
 from src.model_utils.errors import InputError
 from src.util import atomic_path, write_text
-
-logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # In the head of each page, and how a folder is recognised that may be written again.
@@ -86,8 +84,8 @@ def write_report(
     Raises:
         InputError: If the folder holds something else, or an image cannot be read.
     """
-    folder = Path(folder)
-    _clear(folder)
+    place = Path(folder)
+    _check(place)
     analysis = analyse(
         ground_truth,
         rows,
@@ -100,43 +98,45 @@ def write_report(
     pictures = analysis.at_best_thresholds()
     files = {record.image_id: record.file_name for record in records}
     table = class_rows(analysis, evaluation)
-    write_text(folder / "per_class.csv", to_csv(table))
-    write_text(folder / "pictures.csv", to_csv(_picture_rows(pictures, files)))
-    _write_plots(folder / "plots", analysis)
-    shown = _write_pictures(folder, pictures, files, info.class_names, max_pictures, max_pixels)
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
-        mark=MARK,
-        ev=evaluation,
-        meaning=MEANING[evaluation.metric],
-        source=source,
-        columns=COLUMNS[evaluation.metric],
-        figures=_group_figures(evaluation),
-        table=table,
-        classes=analysis.classes,
-        shown=shown,
-        kinds=KINDS,
-        counts={kind: sum(kind in one.kinds for one in pictures) for kind in KINDS},
-        colours={
-            "hit": report_plots.HIT,
-            "false": report_plots.FALSE,
-            "missed": report_plots.MISSED,
-        },
-    )
-    write_text(folder / "index.html", text)
-    logger.info("report: %s", folder / "index.html")
-    return folder / "index.html"
+    with new_results(place) as results:
+        write_text(results.folder / "per_class.csv", to_csv(table))
+        write_text(results.folder / "pictures.csv", to_csv(_picture_rows(pictures, files)))
+        _write_plots(results.folder / "plots", analysis)
+        shown = _write_pictures(
+            results.folder, pictures, files, info.class_names, max_pictures, max_pixels
+        )
+        page = _environment().get_template("report.html.j2")
+        text = page.render(
+            mark=MARK,
+            ev=evaluation,
+            meaning=MEANING[evaluation.metric],
+            source=source,
+            columns=COLUMNS[evaluation.metric],
+            figures=_group_figures(evaluation),
+            table=table,
+            classes=analysis.classes,
+            shown=shown,
+            kinds=KINDS,
+            counts={kind: sum(kind in one.kinds for one in pictures) for kind in KINDS},
+            colours={
+                "hit": report_plots.HIT,
+                "false": report_plots.FALSE,
+                "missed": report_plots.MISSED,
+            },
+        )
+        write_text(results.folder / "index.html", text)
+        results.publish()
+    return place / "index.html"
 
 
-def _clear(folder: Path) -> None:
-    """Remove an earlier report's pictures and plots; refuse a folder with anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+def _check(folder: Path) -> None:
+    """Refuse a folder that holds something else than a report."""
+    if not folder.exists():
         return
     page = folder / "index.html"
-    if not (page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")):
+    old = page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")
+    if not old and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"{folder} holds other files; name a new or empty folder for the report")
-    for part in ("pictures", "plots"):
-        shutil.rmtree(folder / part, ignore_errors=True)
 
 
 def _environment() -> Environment:

@@ -24,6 +24,7 @@ from src.evaluation.report.plots import (
     f1_steps,
     histogram_plot,
 )
+from src.evaluation.result_folder import INDEX
 from src.evaluation.visualize import Label, draw_at_viewing_size, draw_labels
 from src.model_utils.errors import InputError
 from src.tools import report
@@ -104,7 +105,7 @@ def test_every_link_is_a_file_of_the_folder(tmp_path, case):
             assert re.fullmatch(r"[\w./-]+", link), link
             assert (path.parent / link).is_file(), link
     written = {str(f.relative_to(path.parent)) for f in path.parent.rglob("*") if f.is_file()}
-    assert written == {*(link for link in page.links if link[0] != "#"), "index.html"}
+    assert written == {*(link for link in page.links if link[0] != "#"), "index.html", INDEX}
 
 
 def test_nothing_refers_to_the_network(tmp_path, case):
@@ -181,11 +182,11 @@ def test_a_number_of_pictures_of_each_kind(tmp_path, case):
 
 def test_an_earlier_page_is_replaced_but_nothing_else(tmp_path, case):
     folder = write_report(tmp_path / "report", *case).parent
-    stale = folder / "pictures" / "ok" / "stale.jpg"
-    stale.write_bytes(b"")
+    mine = folder / "pictures" / "ok" / "mine.jpg"
+    mine.write_bytes(b"")
     (folder / "metrics.json").write_text("{}")
-    write_report(folder, *case)
-    assert not stale.exists()
+    write_report(folder, *case, max_pictures=0)
+    assert [path for path in (folder / "pictures").rglob("*") if path.is_file()] == [mine]
     assert (folder / "metrics.json").exists()
     other = tmp_path / "other"
     (other / "pictures").mkdir(parents=True)
