@@ -164,8 +164,19 @@ install_requirements() {
   ) || explain_pip_failure "$log"
 }
 
-# set_up_environment REQUIREMENTS…: names of files in the project.
+# set_up_environment REQUIREMENTS…: names of files in the project. One script at a time; others wait.
 set_up_environment() {
+  cd "$PROJECT" || exit 1
+  if command -v flock >/dev/null && { exec {ENV_LOCK}>"$VENV.lock"; } 2>/dev/null; then
+    flock -n "$ENV_LOCK" || { say "waiting for another script that makes $VENV" && flock "$ENV_LOCK"; }
+    update_environment "$@"
+    exec {ENV_LOCK}>&-
+  else
+    update_environment "$@"
+  fi
+}
+
+update_environment() {
   local file hash wanted=""
   cd "$PROJECT" || exit 1
   if ! python_version "$VENV_PYTHON" >/dev/null ||
@@ -181,7 +192,10 @@ set_up_environment() {
     return
   fi
   need_disk "$VENV" "$ROOM_MB" "the Python packages"
-  for file in "$@"; do rm -f "$VENV/$STAMP-$file"; done
+  # Not removed: an environment that was whole once is mended, not made again, if this is broken off.
+  for file in "$@"; do
+    [ ! -e "$VENV/$STAMP-$file" ] || echo updating >"$VENV/$STAMP-$file"
+  done
   install_requirements "$@"
   for file in "$@"; do requirements_hash "$file" >"$VENV/$STAMP-$file"; done
 }

@@ -7,6 +7,7 @@ requirements file or a Python that only reports a version.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -34,16 +35,20 @@ def project(tmp_path):
     return folder
 
 
-def run(project, script, *arguments, **variables):
-    """Run a script from another folder, without the settings of this process."""
+def environment_of(variables):
+    """Without the settings of this process."""
     keep = ("PATH", "HOME", "TMPDIR", "LANG", "PYENV_ROOT")
     environment = {name: os.environ[name] for name in keep if name in os.environ}
     environment.update(PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
-    environment.update({name: str(value) for name, value in variables.items()})
+    return environment | {name: str(value) for name, value in variables.items()}
+
+
+def run(project, script, *arguments, **variables):
+    """Run a script from another folder."""
     return subprocess.run(
         ["bash", str(project / "scripts" / script), *arguments],
         cwd=project.parent,
-        env=environment,
+        env=environment_of(variables),
         capture_output=True,
         text=True,
         timeout=120,
@@ -191,7 +196,29 @@ def test_the_environment_is_made_once_and_reused(project):
     fourth = run(project, "setup_env.sh")
     assert fourth.returncode == 1
     assert "the package index cannot be reached" in fourth.stderr
-    assert not (project / ".venv" / ".installed-requirements.txt").exists()
+    assert (project / ".venv" / ".installed-requirements.txt").read_text() == "updating\n"
+
+    # It was whole once: what was broken off is gone on with, and others may be using it.
+    (project / ".venv" / "mine").touch()
+    (project / "requirements.txt").write_text("")
+    fifth = run(project, "setup_env.sh", PYTHON="/none")
+    assert fifth.returncode == 0, fifth.stderr
+    assert "installing" in fifth.stdout and (project / ".venv" / "mine").exists()
+
+
+def test_two_scripts_do_not_make_the_environment_at_once(project):
+    with (project / ".venv.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            ["bash", project / "scripts" / "setup_env.sh"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment_of({"PYTHON": sys.executable}),
+        )
+        assert "waiting for another script" in waiting.stdout.readline()
+        assert not (project / ".venv").exists()
+    assert "making an environment" in waiting.communicate()[0]
+    assert waiting.returncode == 0
 
 
 def test_someone_elses_folder_is_not_removed(project):
