@@ -164,7 +164,7 @@ def test_overwriting_moves_the_run_aside_whole(root, killed):
     told = refused(root, "--overwrite=true", NO_WEIGHTS)
     assert "no.ckpt does not exist" in told
     old = tree(root / "run.old-1")
-    assert names(root / "run.old-1") == ["ckpt_0", "log_0.txt", "loss_0.log"]
+    assert names(root / "run.old-1") == ["ckpt_0", "log_0.txt", "loss_0.log", "predict"]
     assert {name: old[name] for name in old if name != "log_0.txt"} == {
         name: killed[name] for name in killed if name not in ("log_0.txt", LOCK)
     }
