@@ -22,6 +22,7 @@ from src.assembly.data import read_training_data
 from src.assembly.resume import check_resumable, origin_of
 from src.assembly.schedule import make_schedule
 from src.engine.parallel import Group
+from src.engine.run_folder import alone_in
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, config_from_arguments, to_plain
 from src.model_utils.device_adapter import Runtime
@@ -83,12 +84,13 @@ def train(config: Config, group: Group, stop: StopRequests) -> None:
 
     def evaluate(step: int) -> None:
         place = folder / f"eval_{step}"
-        text, figures = assembly_eval.evaluate_sets(
-            config, outputs_of, test_sets, place, group=group
-        )
-        if group.leads:
-            logger.info("after step %d:\n%s", step, text)
-            assembly_watch.show_evaluation(config, watch, step, figures, place)
+        with alone_in(place, "train.py", "save_checkpoint_path", group=group):
+            text, figures = assembly_eval.evaluate_sets(
+                config, outputs_of, test_sets, place, group=group
+            )
+            if group.leads:
+                logger.info("after step %d:\n%s", step, text)
+                assembly_watch.show_evaluation(config, watch, step, figures, place)
 
     trainer = assembly.make_trainer(
         config,

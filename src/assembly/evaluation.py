@@ -19,7 +19,7 @@ from src.defrcn.de_frcn import DeFRCN
 from src.engine.inference import Detections, Image, Network, OutputsOf, detect, rows_of
 from src.engine.parallel import ALONE, Group
 from src.evaluation.detection_rows import ImageId, Row
-from src.evaluation.report.page import write_report
+from src.evaluation.report.page import check_free, write_report
 from src.evaluation.result_folder import new_results
 from src.evaluation.visualize import render_detections
 from src.export.results import StoredResults
@@ -160,8 +160,15 @@ def evaluate_sets(
 
     Returns:
         The report as text and the figures of `metrics.json`; nothing but on the first process.
+
+    Raises:
+        InputError: a page is wanted where `report` holds other files.
     """
     texts, figures = [], {}
+    places = {one.info.name: one.info.name if len(sets) > 1 else "" for one in sets}
+    if config.test.report:
+        for inner in places.values():
+            check_free(folder / inner / "report")
     with new_results(folder) as results:
         for one in sets:
             # Before the detections: a missing file is then named at once, not after an hour.
@@ -171,7 +178,7 @@ def evaluate_sets(
             rows = gather_rows(group, rows, [record.image_id for record in one.records])
             if not group.leads:
                 continue
-            inner = one.info.name if len(sets) > 1 else ""
+            inner = places[one.info.name]
             write_json(results.folder / inner / "detections.json", rows, indent=None)
             evaluation, written = _judge(
                 config,

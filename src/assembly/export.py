@@ -178,18 +178,24 @@ def write_network(
     if config.mindir_version == 1:
         content = to_version_1(content, str(path))
     description = Path(f"{path}.json")
-    with atomic_path(path) as partial:
-        description.unlink(missing_ok=True)  # it was for another file
+    # Both are written before one of the earlier two is touched; the description appears last.
+    with atomic_path(description) as text, atomic_path(path) as partial:
         partial.write_bytes(content)
-    values = describe(config, network, names, source, path)
-    write_json(description, values)
+        values = describe(config, network, names, source, path, sha256_file(partial))
+        write_json(text, values)
+        description.unlink(missing_ok=True)  # it was for another file
     return values
 
 
 def describe(
-    config: Config, network: DetectorForExport, names: tuple[str, ...], source: Path, path: Path
+    config: Config,
+    network: DetectorForExport,
+    names: tuple[str, ...],
+    source: Path,
+    path: Path,
+    digest: str,
 ) -> dict[str, Any]:
-    """What `path` + ".json" says about an exported file."""
+    """What `path` + ".json" says about an exported file with that SHA-256."""
     height, width = input_shape(config)
     count, classes = network.num_proposals, len(names)
     shapes = {
@@ -212,7 +218,7 @@ def describe(
         "file": path.name,
         "file_format": config.export_file_format,
         "mindir_version": config.mindir_version if config.export_file_format == "MINDIR" else None,
-        "sha256": sha256_file(path),
+        "sha256": digest,
         "mindspore": ms.__version__,
         "input_shape": [height, width],
         "inputs": [tensor(name) for name, _, _ in INPUTS],

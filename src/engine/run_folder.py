@@ -21,14 +21,16 @@ from src.calibration.support_set import FILE_NAME as SUPPORT_SET
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import CHECKPOINTS, LOSSES
 from src.model_utils.errors import InputError
-from src.model_utils.folder_lock import LOCK, FolderLock
+from src.model_utils.folder_lock import LOCK, RESULTS_LOCK, FolderLock
 from src.util import writing
 from src.weights.checkpoint import latest_manifest, read_manifest
 
 logger = logging.getLogger(__name__)
 
 # What others keep in a run's folder while it runs: launchers their logs, sweeps their marks.
-_OF_OTHERS = re.compile(r"logs|\.sweep\.lock|sweep_\w+\.json|output\.txt|interrupted-\d+")
+_OF_OTHERS = re.compile(
+    r"logs|\.sweep\.lock|\.results\.lock|sweep_\w+\.json|output\.txt|interrupted-\d+"
+)
 _CHECKPOINT_FILE = re.compile(r"[^.].*\.ckpt|defrcn-\d+\.(json|state\.npz)")
 _MARKS = (CHECKPOINTS, SUPPORT_SET)
 
@@ -67,6 +69,8 @@ def alone_in(
 ) -> Iterator[None]:
     """Have a folder of results, or one name in it, for oneself within the block.
 
+    A training that runs in the folder does not count: its checkpoints may be judged there.
+
     Args:
         folder: the folder; made if it is missing.
         program: what others are told of this process.
@@ -77,7 +81,7 @@ def alone_in(
     Raises:
         InputError: another process writes there; on every process.
     """
-    lock = FolderLock(folder, program, name)
+    lock = FolderLock(folder, program, name, RESULTS_LOCK)
 
     def claim() -> list[str]:
         lock.take()

@@ -8,6 +8,7 @@ are whole. The index `.results.json` lists them, so that nothing else is ever re
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -16,12 +17,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from src.util import write_json, writing
+from src.util import atomic_path, write_json, writing
 
 logger = logging.getLogger(__name__)
 
 INDEX = ".results.json"
 _UNDER_WAY = ".writing-"
+_SUMMARIES = ("detections.json", "metrics.json", "index.html")
 
 
 class NewResults:
@@ -58,14 +60,16 @@ class NewResults:
         with writing(self.place):
             _write_index(self.place, {*old, *new})
             for path in old:
-                (self.place / path).unlink(missing_ok=True)
+                _remove(self.place, path)
+            for folder in sorted(
+                {parent for path in old for parent in list(path.parents)[:-1]}, reverse=True
+            ):
+                with contextlib.suppress(OSError):  # not empty, or a link
+                    (self.place / folder).rmdir()
             for path in new:
                 (self.place / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(source / path, self.place / path)
+                _move(source / path, self.place / path)
             _write_index(self.place, new)
-            for folder in sorted({parent for path in old for parent in path.parents[:-1]})[::-1]:
-                with contextlib.suppress(OSError):  # not empty
-                    (self.place / folder).rmdir()
 
     def discard(self) -> None:
         """Remove what was not published."""
@@ -83,6 +87,26 @@ def new_results(place: Path) -> Iterator[NewResults]:
         results.discard()
 
 
+def _remove(place: Path, name: Path) -> None:
+    """Remove a listed file, unless a link leads out of the folder to it."""
+    path, folder = place / name, place.resolve() / name.parent
+    if folder.resolve() != folder:
+        logger.warning("%s lies behind a link and stays, though it is of earlier results", path)
+    elif path.is_file() and not path.is_symlink():
+        path.unlink()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Give a file its name; a user's link may lead to another disk, where it is written anew."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_path(target) as partial:
+            shutil.copyfile(source, partial)
+
+
 def _write_index(place: Path, files: Iterable[Path]) -> None:
     write_json(place / INDEX, {"files": sorted(path.as_posix() for path in files)}, indent=1)
 
@@ -93,6 +117,12 @@ def _listed(place: Path) -> list[Path]:
         names = json.loads((place / INDEX).read_text(encoding="utf-8"))["files"]
         paths = [PurePosixPath(name) for name in names]
     except FileNotFoundError:
+        if any((place / name).exists() for name in _SUMMARIES):
+            logger.warning(
+                "%s holds results of a version that did not list its files: those that have other "
+                "names than the new ones stay",
+                place,
+            )
         return []
     except (OSError, ValueError, KeyError, TypeError):
         logger.warning("%s cannot be read: what earlier results left stays", place / INDEX)

@@ -14,6 +14,8 @@ from pathlib import Path
 from src.model_utils.errors import InputError
 
 LOCK = ".defrcn.lock"
+# Of results, which may go to the folder of a training that still runs.
+RESULTS_LOCK = ".results.lock"
 # A process that only looks whether a folder is free has its lock for a moment.
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.1
@@ -31,14 +33,15 @@ class FolderLock:
         folder: the folder; links lead to the same lock as the folder itself.
         program: what this process is called in the message that others get.
         name: of a file or folder in it, if only that is to be kept from others.
+        lock: the lock's file where no name is given.
 
     Attributes:
         problem: why the folder cannot be locked, though nobody else has it; "" if it can.
     """
 
-    def __init__(self, folder: Path, program: str, name: str = "") -> None:
+    def __init__(self, folder: Path, program: str, name: str = "", lock: str = LOCK) -> None:
         self.folder = folder
-        self.path = folder / (f".{name}.lock" if name else LOCK)
+        self.path = folder / (f".{name}.lock" if name else lock)
         self.subject = folder / name
         self.program = program
         self.problem = ""

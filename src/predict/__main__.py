@@ -284,7 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict(
     options: argparse.Namespace, config: Config, inputs: Inputs, results: NewResults
 ) -> int:
-    """The work of `main`; what was done before an interruption or a failure is kept."""
+    """The work of `main`; what was done before an interruption or a failure is kept.
+
+    If that is nothing, the earlier results stay.
+    """
     checkpoint = evaluation_checkpoint(config)
     Runtime.start(config.device_target, device_id=config.device_id)
     detector = Detector(config, checkpoint)
@@ -308,8 +311,9 @@ def predict(
         else:
             drawn = look(detector, inputs, found)
     except BaseException:
-        found.write(kind, complete=False)
-        results.publish()
+        if found.entries:
+            found.write(kind, complete=False)
+            results.publish()
         raise
     written = found.write(kind, complete=True)
     results.publish()

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from src import detecteval
 from src.assembly.data import read_sets
-from src.evaluation.report.page import write_report
+from src.engine.run_folder import alone_in
+from src.evaluation.report.page import check_free, write_report
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, write_json
@@ -39,18 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     ground_truth = detecteval.dataset_ground_truth(info, records)
     pcb = known_calibration(detections, info.name)
     evaluation = detecteval.evaluate(info, ground_truth, rows, metric=config.test.metric, pcb=pcb)
-    page = write_report(
-        output,
-        evaluation,
-        info,
-        ground_truth,
-        records,
-        rows,
-        source=arguments.title or detections.name,
-        max_pictures=arguments.pictures,
-        max_pixels=config.data.max_image_pixels,
-    )
-    write_json(output / "metrics.json", evaluation.to_json())
+    check_free(output)
+    with alone_in(output, "src.tools.report", "--output"):
+        page = write_report(
+            output,
+            evaluation,
+            info,
+            ground_truth,
+            records,
+            rows,
+            source=arguments.title or detections.name,
+            max_pictures=arguments.pictures,
+            max_pixels=config.data.max_image_pixels,
+        )
+        write_json(output / "metrics.json", evaluation.to_json())
     sys.stdout.write(f"{detecteval.report(evaluation)}\npage: {page}\n")
     return 0
 

@@ -10,7 +10,7 @@ import pytest
 
 from src.engine import run_folder as module
 from src.engine.parallel import ALONE, Group
-from src.engine.run_folder import contents, run_folder
+from src.engine.run_folder import alone_in, contents, run_folder
 from src.model_utils.errors import InputError
 from src.model_utils.folder_lock import LOCK
 from src.weights.checkpoint import save_checkpoint
@@ -176,6 +176,28 @@ def test_the_others_learn_of_a_refusal(run):
         with run_folder(run / "absent", Second(1, 2), resume=False, overwrite=False):
             raise AssertionError
     assert not (run / "absent").exists()
+
+
+def test_results_may_go_to_the_folder_of_a_running_training_but_once_only(run):
+    with run_folder(run, ALONE, resume=True, overwrite=False):
+        with alone_in(run, "eval.py", "result_path"):
+            words = r"^result_path: \S+run is in use by eval\.py, process \d+ on .*another folder$"
+            with pytest.raises(InputError, match=words):
+                with alone_in(run, "src.predict", "result_path"):
+                    raise AssertionError
+            with alone_in(run, "postprocess.py", "result_path", name="evaluation"):
+                pass
+            with pytest.raises(InputError, match=r"run is in use by train\.py"):
+                use(run, resume=True)
+
+
+def test_a_lock_of_results_stays_when_the_run_is_moved(run):
+    """Else the next one would have another file, and so the same folder at once."""
+    with alone_in(run, "eval.py", "result_path"):
+        use(run, overwrite=True)
+        with pytest.raises(InputError, match=r"run is in use by eval\.py"):
+            with alone_in(run, "src.predict", "result_path"):
+                raise AssertionError
 
 
 def test_a_file_or_a_closed_folder(tmp_path):

@@ -1,7 +1,9 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Results of one run only, and nobody else's file lost."""
 
+import errno
 import os
+import shutil
 
 import pytest
 
@@ -82,3 +84,53 @@ def test_an_index_that_is_not_ours_removes_nothing(tmp_path, text):
     (place / INDEX).write_text(text)
     write(place, "a.png")
     assert (tmp_path / "x").exists() and files(place) == {"a.png", INDEX}
+
+
+def test_nothing_is_removed_through_a_link(tmp_path, caplog):
+    elsewhere, place = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    write(place, "pictures/a.png", "b.png", "c.png")
+    (elsewhere / "a.png").write_text("mine")
+    shutil.rmtree(place / "pictures")
+    (place / "pictures").symlink_to(elsewhere)
+    (place / "b.png").unlink()
+    (place / "b.png").symlink_to(elsewhere / "a.png")
+    (place / "c.png").unlink()
+    (place / "c.png").mkdir()  # a user's own, where a file of ours was
+    (place / "c.png" / "mine").write_text("mine")
+    write(place, "d.png")
+    assert files(place) == {"b.png", "c.png/mine", "d.png", INDEX}
+    assert (elsewhere / "a.png").read_text() == "mine"
+    assert "pictures/a.png lies behind a link and stays" in caplog.text
+
+
+def test_a_users_link_to_another_disk(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def across(source, target):
+        if ".writing-" in str(source) and ".writing-" not in str(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(module.os, "replace", across)
+    write(tmp_path, "pictures/a.png")
+    assert files(tmp_path) == {"pictures/a.png", INDEX}
+
+
+def test_a_folder_may_become_a_file(tmp_path):
+    write(tmp_path, "pictures/a/b.png")
+    write(tmp_path, "pictures/a")
+    assert files(tmp_path) == {"pictures/a", INDEX}
+
+
+@pytest.mark.parametrize("name", ["detections.json", "metrics.json", "index.html"])
+def test_results_without_an_index_stay_and_the_log_says_so(tmp_path, caplog, name):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "old.png").write_text("old")
+    (tmp_path / name).write_text("old")
+    write(tmp_path, "pictures/new.png", name)
+    assert files(tmp_path) == {"pictures/old.png", "pictures/new.png", name, INDEX}
+    assert f"{tmp_path} holds results of a version that did not list its files" in caplog.text
+    caplog.clear()
+    write(tmp_path, name)
+    assert files(tmp_path) == {"pictures/old.png", name, INDEX} and not caplog.text

@@ -19,7 +19,7 @@ from src.demo.make_data import make_demo_data
 from src.evaluation.result_folder import INDEX
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
-from src.model_utils.folder_lock import LOCK
+from src.model_utils.folder_lock import RESULTS_LOCK
 from src.predict import __main__ as predict
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
@@ -338,8 +338,8 @@ def test_video(place, tmp_path, name, fourcc):
     still = go(place, tmp_path / "frame.png", tmp_path / "still")
     assert still["images"][0]["detections"] == found["frames"][2]["detections"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        LOCK,
         INDEX,
+        RESULTS_LOCK,
         "clip.mp4",
         "detections.json",
     ]
@@ -391,6 +391,12 @@ def test_what_is_done_is_kept_when_it_is_interrupted(place, tmp_path, monkeypatc
         go(place, place.images, tmp_path)
     found = json.loads((tmp_path / "detections.json").read_text())
     assert found["complete"] is False and len(found["images"]) == 2
+    seen[:] = [None, None]  # ends before anything is done: what is there stays
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        go(place, place.images, tmp_path)
+    assert json.loads((tmp_path / "detections.json").read_text()) == found
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def write_report(
         InputError: If the folder holds something else, or an image cannot be read.
     """
     place = Path(folder)
-    _check(place)
+    check_free(place)
     analysis = analyse(
         ground_truth,
         rows,
@@ -129,8 +129,12 @@ def write_report(
     return place / "index.html"
 
 
-def _check(folder: Path) -> None:
-    """Refuse a folder that holds something else than a report."""
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something else than a report.
+
+    Raises:
+        InputError: it does.
+    """
     if not folder.exists():
         return
     page = folder / "index.html"
