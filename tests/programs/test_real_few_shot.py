@@ -356,7 +356,10 @@ def test_the_tutorial_shows_what_is_there():
     assert shown in (CONFIGS / "own" / "bccd_base.yaml").read_text(encoding="utf-8")
     named = re.findall(r"(?:--config_path|--dataset)=(\S+)", text)
     named += re.findall(r"python (\w+\.py)", text)
-    named += [f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (src\.\w+)", text)]
+    for module in re.findall(r"python -m (src[.\w]+)", text):
+        path = module.replace(".", "/")
+        whole = (CONFIGS.parent / path / "__main__.py").exists()  # `python -m` of a package
+        named.append(f"{path}/__main__.py" if whole else f"{path}.py")
     named += [f"docs/{link}" for link in re.findall(r"\]\((?!http)([^)#]+)\)", text)]
     assert len(named) > 12
     missing = [name for name in named if not (CONFIGS.parent / name).exists()]
