@@ -40,6 +40,7 @@ except ModuleNotFoundError:
 from src.assembly.data import describe_set
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.set_names import parse_name
 from src.util import run_main, set_up_logging, sha256_file, suggestion
@@ -51,6 +52,19 @@ logger = logging.getLogger(__name__)
 PARAM_NAMES = ("roi_heads.box_predictor.cls_score", "roi_heads.box_predictor.bbox_pred")
 ENDINGS = {"remove": "remove", "randinit": "surgery"}
 STD = 0.01
+FLAGS: Flags = {
+    "--dataset": dict(required=True, help="coco, voc, or a configuration file"),
+    "--method": dict(required=True, choices=tuple(ENDINGS)),
+    "--src-path": dict(type=Path, required=True, help="base detector: .ckpt, or a run's folder"),
+    "--save-dir": dict(type=Path, help="default: beside the base detector"),
+    "--tar-name": dict(default="model_reset", help="start of the result's name"),
+    "--param-name": dict(nargs="+", default=list(PARAM_NAMES), help="the class and the box layer"),
+    "--split": dict(type=int, choices=(1, 2, 3), help="voc: told by the classes"),
+    "--seed": dict(type=int, default=0, help="of the novel classes' weights"),
+    "--device-target": dict(
+        choices=("Ascend", "GPU", "CPU"), help="taken for habit's sake: surgery needs no device"
+    ),
+}
 
 Params = Mapping[str, np.ndarray]
 
@@ -222,33 +236,6 @@ def operate(
     return target
 
 
-def _arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.model_surgery",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", required=True, help="coco, voc, or a configuration file")
-    parser.add_argument("--method", required=True, choices=tuple(ENDINGS))
-    parser.add_argument(
-        "--src-path", type=Path, required=True, help="base detector: .ckpt, or a run's folder"
-    )
-    parser.add_argument("--save-dir", type=Path, help="default: beside the base detector")
-    parser.add_argument("--tar-name", default="model_reset", help="start of the result's name")
-    parser.add_argument(
-        "--param-name", nargs="+", default=list(PARAM_NAMES), help="the class and the box layer"
-    )
-    parser.add_argument("--split", type=int, choices=(1, 2, 3), help="voc: told by the classes")
-    parser.add_argument("--seed", type=int, default=0, help="of the novel classes' weights")
-    parser.add_argument(
-        "--device-target",
-        choices=("Ascend", "GPU", "CPU"),
-        help="taken for habit's sake: surgery needs no device",
-    )
-    return parser.parse_known_args(argv)
-
-
 def _classes(options: argparse.Namespace, flags: list[str], trained: tuple[str, ...]) -> Classes:
     """The classes of `--dataset`."""
     built_in = options.dataset in ("coco", "voc")
@@ -270,7 +257,8 @@ def _classes(options: argparse.Namespace, flags: list[str], trained: tuple[str, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, operate, write."""
-    options, flags = _arguments(argv)
+    parser = command_parser(FLAGS, program="python -m src.model_surgery", description=__doc__)
+    options, flags = parser.parse_known_args(argv)
     set_up_logging()
     if set(options.param_name) != set(PARAM_NAMES):
         raise InputError(

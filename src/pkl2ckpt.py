@@ -9,7 +9,6 @@ folder, so that a copy of this file in ImageNetPretrained/pkl_convert may be run
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import sys
@@ -29,6 +28,7 @@ except ModuleNotFoundError:
         "project's folder, run it from there, or name the project's folder in PYTHONPATH"
     )
 from src.assembly.layout import configured_layout
+from src.model_utils.command_line import Flags, command_parser
 from src.util import run_main, set_up_logging
 from src.weights.conversion import (
     DETECTOR,
@@ -65,6 +65,12 @@ _UNUSED = re.compile(
 _OTHERS = {
     ".pth": "src/pth2ckpt.py converts it",
     ".ckpt": "a checkpoint already; src/pth2ckpt.py --to-pth makes a .pth of it",
+}
+
+FLAGS: Flags = {
+    "--input": dict(type=Path, default=Path("../MSRA/R-101.pkl")),
+    "--output": dict(type=Path, default=Path("backbone.ckpt")),
+    "--config_path": dict(help="YAML file of the detector, to compare with"),
 }
 
 #: eps of the frozen norm, which is added to the variance before the square root.
@@ -151,15 +157,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert one file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--input", type=Path, default=Path("../MSRA/R-101.pkl"))
-    parser.add_argument("--output", type=Path, default=Path("backbone.ckpt"))
-    parser.add_argument("--config_path", help="YAML file of the detector, to compare with")
-    options, flags = parser.parse_known_args(argv)
+    options, flags = command_parser(FLAGS, description=__doc__).parse_known_args(argv)
     set_up_logging()
     configured = configured_layout(options.config_path, flags)
     output = check_output(options.output, ".ckpt")

@@ -15,7 +15,6 @@ there.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ except ModuleNotFoundError:
         "project's folder, run it from there, or name the project's folder in PYTHONPATH"
     )
 from src.assembly.layout import configured_layout
+from src.model_utils.command_line import Flags, command_parser
 from src.util import run_main, set_up_logging
 from src.weights.checkpoint import load_weights
 from src.weights.conversion import (
@@ -51,6 +51,13 @@ from src.weights.torch_file import load_torch
 
 logger = logging.getLogger(__name__)
 
+FLAGS: Flags = {
+    "--input": dict(type=Path, help="default: see above"),
+    "--output": dict(type=Path, help="default: see above, or the input's name"),
+    "--kind": dict(choices=("auto", DETECTOR, PCB), default="auto"),
+    "--to-pth": dict(action="store_true", help="from .ckpt to .pth"),
+    "--config_path": dict(help="YAML file of the detector, to compare with"),
+}
 _NOT_PTH = {
     ".ckpt": "a checkpoint; give --to-pth to make a .pth of it",
     ".pkl": "src/pkl2ckpt.py converts it",
@@ -78,17 +85,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert one file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--input", type=Path, help="default: see above")
-    parser.add_argument("--output", type=Path, help="default: see above, or the input's name")
-    parser.add_argument("--kind", choices=("auto", DETECTOR, PCB), default="auto")
-    parser.add_argument("--to-pth", action="store_true", help="from .ckpt to .pth")
-    parser.add_argument("--config_path", help="YAML file of the detector, to compare with")
-    options, flags = parser.parse_known_args(argv)
+    options, flags = command_parser(FLAGS, description=__doc__).parse_known_args(argv)
     set_up_logging()
     configured = configured_layout(options.config_path, flags)
     if options.to_pth and options.input is None:

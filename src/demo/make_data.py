@@ -11,7 +11,6 @@ complete and has the same settings is used again; anything else of this tool is 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -34,6 +33,7 @@ from tqdm import tqdm
 
 from src.demo.scenes import draw_scene
 from src.demo.shapes import CLASSES, ShapeClass
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, sha256_file, write_json
 
@@ -47,6 +47,12 @@ OBJECT_COUNT_SHARES = (0.14, 0.26, 0.3, 0.2, 0.1)
 _GENERATOR_VERSION = 2
 _MANIFEST = "manifest.json"
 _JPEG_QUALITY = 92
+FLAGS: Flags = {
+    "--output": dict(type=Path, required=True, help="folder of the data set"),
+    "--seed": dict(type=int, default=0, help="decides every byte (default 0)"),
+    "--train": dict(type=int, default=400, help="training pictures (default 400)"),
+    "--test": dict(type=int, default=150, help="test pictures (default 150)"),
+}
 _PREVIEW_COLUMNS, _PREVIEW_ROWS, _PREVIEW_CELL = 4, 3, 232
 
 
@@ -304,13 +310,9 @@ def _swap(partial: Path, output: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Generate the data set named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.demo.make_data", description="Generate the demo's pictures."
+    parser = command_parser(
+        FLAGS, program="python -m src.demo.make_data", description="Generate the demo's pictures."
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the data set")
-    parser.add_argument("--seed", type=int, default=0, help="decides every byte (default 0)")
-    parser.add_argument("--train", type=int, default=400, help="training pictures (default 400)")
-    parser.add_argument("--test", type=int, default=150, help="test pictures (default 150)")
     arguments = parser.parse_args(argv)
     set_up_logging()
     make_demo_data(

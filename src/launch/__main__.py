@@ -38,6 +38,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import ENDING
 from src.model_utils.processes import (
@@ -58,44 +59,50 @@ _SEARCHED_LINES = 20
 _SHOWN_LINES = 4
 _NO_WORKER = 1_000_000
 _NO_FAILURE = {0, *(128 + number for number in ENDING)}
-
-
-def cluster_options() -> argparse.ArgumentParser:
-    """The flags that say which processes there are, for this program and for the launchers."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    add = parser.add_argument
-    add("--worker_num", metavar="N", type=int, default=1, help="processes on all machines")
-    add(
-        "--local_worker_num", metavar="N", type=int, help="processes on this machine (default: all)"
-    )
-    add("--master_addr", metavar="IP", default=LOCAL, help="address of the first machine")
-    port = f"of the first machine (default: a free one; several machines: {DEFAULT_PORT})"
-    add("--master_port", metavar="N", type=int, help=port)
-    add("--node_rank", metavar="N", type=int, help="number of this machine, 0 for the first")
-    seconds = "seconds to wait for all processes (default: 600)"
-    add("--cluster_time_out", metavar="N", type=int, default=600, help=seconds)
-    engine = "default: msrun; ranktable if RANK_TABLE_FILE is set, Ascend"
-    add("--engine", metavar="|".join(ENGINES), choices=ENGINES, help=engine)
-    seconds = "seconds to end after a signal (default: 120)"
-    add("--grace", metavar="N", type=float, default=120.0, help=seconds)
-    return parser
+#: Which processes there are, for this program and for the launchers.
+CLUSTER_FLAGS: Flags = {
+    "--worker_num": dict(metavar="N", type=int, default=1, help="processes on all machines"),
+    "--local_worker_num": dict(
+        metavar="N", type=int, help="processes on this machine (default: all)"
+    ),
+    "--master_addr": dict(metavar="IP", default=LOCAL, help="address of the first machine"),
+    "--master_port": dict(
+        metavar="N",
+        type=int,
+        help=f"of the first machine (default: a free one; several machines: {DEFAULT_PORT})",
+    ),
+    "--node_rank": dict(metavar="N", type=int, help="number of this machine, 0 for the first"),
+    "--cluster_time_out": dict(
+        metavar="N",
+        type=int,
+        default=600,
+        help="seconds to wait for all processes (default: 600)",
+    ),
+    "--engine": dict(
+        metavar="|".join(ENGINES),
+        choices=ENGINES,
+        help="default: msrun; ranktable if RANK_TABLE_FILE is set, Ascend",
+    ),
+    "--grace": dict(
+        metavar="N",
+        type=float,
+        default=120.0,
+        help="seconds to end after a signal (default: 120)",
+    ),
+}
+FLAGS: Flags = {
+    "--log_dir": dict(type=Path, help="folder that each start puts a folder of logs into"),
+    "--device_target": dict(default="CPU", help="decides the engine"),
+    "--dry_run": dict(action="store_true", help="print the command, write nothing"),
+    "program": dict(help="train.py, eval.py, or a module such as src.sweep"),
+    "words": dict(nargs=argparse.REMAINDER, help="its flags"),
+}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        parents=[cluster_options()],
-    )
-    add = parser.add_argument
-    add("--log_dir", type=Path, help="folder that each start puts a folder of logs into")
-    add("--device_target", default="CPU", help="decides the engine")
-    add("--dry_run", action="store_true", help="print the command, write nothing")
-    add("program", help="train.py, eval.py, or a module such as src.sweep")
-    add("words", nargs=argparse.REMAINDER, help="its flags")
+    flags = {**CLUSTER_FLAGS, **FLAGS}
+    parser = command_parser(flags, program="python -m src.launch", description=__doc__)
     options = parser.parse_args(argv)
     options.local_worker_num = options.local_worker_num or options.worker_num
     options.log_dir = _log_folder(options)

@@ -55,6 +55,7 @@ OPTIONS = {
 }  # fmt: skip
 # Keys of the configuration that go on to train.py; the other stages have no use for them.
 TRAINING_ONLY = ("resume", "overwrite", "model_pretrained_path")
+_CLUSTER = tuple(flag[2:] for flag in launcher.CLUSTER_FLAGS)
 _NEVER_EMPTY = ("dataset", "checkpoints", "setting")
 _OF_THE_LAUNCHER = ("device_target", "save_checkpoint_path", "eval_checkpoint_path")
 _EPILOG = {
@@ -102,8 +103,6 @@ class Experiment:
         self, script: str, caller: str, stage: str, mode: str, target: str, words: Sequence[str]
     ) -> None:
         self.script, self.stage, self.mode, self.target = script, stage, mode, target
-        # the flags about processes
-        self._cluster = tuple(vars(launcher.cluster_options().parse_args([])))
         self._parser = self._make_parser()
         self.name = "defrcn"
         if words and not words[0].startswith("-"):
@@ -135,15 +134,16 @@ class Experiment:
             formatter_class=functools.partial(_Form, max_help_position=36, width=100),
             allow_abbrev=False,
             epilog=_EPILOG.get(self.stage, "") + _KEYS,
-            parents=[launcher.cluster_options()] if several else [],
         )
+        for flag, settings in launcher.CLUSTER_FLAGS.items() if several else ():
+            parser.add_argument(flag, **settings)
         for name, (stages, form, _, text) in OPTIONS.items():
             if self.stage in stages:
                 parser.add_argument(f"--{name}", metavar=form, help=text)
         if several:
             text = f"cards of this machine (default: {self._default_cards()})"
             parser.add_argument("--device_num", "--cards", dest="cards", metavar="N", help=text)
-        parser.set_defaults(**dict.fromkeys(self._cluster), dataset="coco")
+        parser.set_defaults(**dict.fromkeys(_CLUSTER), dataset="coco")
         return parser
 
     def _default_cards(self) -> int:
@@ -157,7 +157,7 @@ class Experiment:
             name = word[2:].partition("=")[0]
             if name in _OF_THE_LAUNCHER:
                 self._parser.error(f"--{name} is set by the launcher")
-            if name in (*self._cluster, "cards", "device_num"):
+            if name in (*_CLUSTER, "cards", "device_num"):
                 other = self.script.replace("standalone", "distribute")
                 self._parser.error(f"a standalone launcher has one card; use scripts/{other}")
             passed_on = self.stage == "train" and name in TRAINING_ONLY
@@ -186,7 +186,7 @@ class Experiment:
 
     def _start_words(self) -> list[str]:
         """Flags for src.launch that say how many processes."""
-        pairs = ((name, getattr(self.given, name, None)) for name in self._cluster)
+        pairs = ((name, getattr(self.given, name, None)) for name in _CLUSTER)
         flags = {name: value for name, value in pairs if value is not None}
         cards = int(getattr(self.given, "cards", None) or self._default_cards())
         self.cards = flags.get("worker_num", cards)

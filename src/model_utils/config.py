@@ -7,7 +7,6 @@ values. Nothing here needs MindSpore or looks at the disk beyond the YAML files.
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from src.model_utils.command_line import command_parser
 from src.model_utils.config_model import ModelSection, Section
 from src.model_utils.config_schema import Config, Solver
 from src.model_utils.custom_sets import CustomDataset
@@ -118,13 +118,11 @@ def config_from_arguments(argv: Sequence[str] | None, description: str) -> Confi
     Raises:
         InputError: As `load_config`.
     """
-    parser = argparse.ArgumentParser(
+    parser = command_parser(
+        {"--config_path": dict(help="YAML file, see configs/")},
         description=description,
         epilog="keys, each settable as --key=value (defaults shown):\n" + describe_keys(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.add_argument("--config_path", help="YAML file, see configs/")
     known, overrides = parser.parse_known_args(argv)
     if known.config_path is None:
         raise InputError("give --config_path=FILE, such as configs/coco/defrcn_det_r101_base.yaml")

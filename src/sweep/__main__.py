@@ -31,6 +31,7 @@ from pathlib import Path
 from src.assembly.data import content_digest, encoder_path
 from src.assembly.schedule import real_schedule
 from src.defrcn.built_datacategory import resolve_dataset
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config, require_path, to_plain
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted
@@ -58,43 +59,38 @@ logger = logging.getLogger(__name__)
 
 _KEEP_ALL = 1_000_000_000
 _METRIC = re.compile(r"[bn]?AP(50|75|s|m|l)?")
+FLAGS: Flags = {
+    "--output": dict(required=True, type=Path, help="folder of the sweep"),
+    "--dataset": dict(required=True, choices=("coco", "voc", "own")),
+    "--setting": dict(required=True, choices=("fsod", "gfsod")),
+    "--split": dict(type=int, default=0, choices=(0, 1, 2, 3), help="of VOC"),
+    "--protocol": dict(choices=PROTOCOLS, default="tfa", help="see above"),
+    "--shots": dict(help="such as 1,2,3,5,10,30, the default for COCO"),
+    "--seeds": dict(help="tfa: K-shot sets, such as 0-9, the default"),
+    "--repeats": dict(help="fsrw: training seeds, such as 0-9, the default"),
+    "--shot_seed": dict(type=int, help="fsrw: the K-shot set, 0 by default"),
+    "--config_path": dict(
+        action="append",
+        help="YAML with {shot} in its name, or once for each shot; default: the official one",
+    ),
+    "--metric": dict(help="figure of the table: nAP (nAP50 for VOC; AP without novel classes)"),
+    "--test_set": dict(help="test set of the table, if the configuration names several"),
+    "--keep_checkpoints": dict(choices=KEEP, default="last", help="of finished runs"),
+    "--redo_changed": dict(action="store_true", help="make runs of other settings anew"),
+    "--keep_going": dict(action="store_true", help="go on after a run that failed"),
+    "--confirm": dict(action="store_true", help="ask Y/n/q before each run"),
+    "--dry_run": dict(action="store_true", help="print the commands, write nothing"),
+    "--progress_seconds": dict(type=float, default=60.0, help="between lines while a run works"),
+    "--train_command": dict(help="instead of python train.py, such as a launcher's"),
+}
 
 
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Read the command line; what is not the sweep's own is for `train.py`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.sweep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--output", required=True, type=Path, help="folder of the sweep")
-    add("--dataset", required=True, choices=("coco", "voc", "own"))
-    add("--setting", required=True, choices=("fsod", "gfsod"))
-    add("--split", type=int, default=0, choices=(0, 1, 2, 3), help="of VOC")
-    add("--protocol", choices=PROTOCOLS, default="tfa", help="see above")
-    add("--shots", help="such as 1,2,3,5,10,30, the default for COCO")
-    add("--seeds", help="tfa: K-shot sets, such as 0-9, the default")
-    add("--repeats", help="fsrw: training seeds, such as 0-9, the default")
-    add("--shot_seed", type=int, help="fsrw: the K-shot set, 0 by default")
-    add(
-        "--config_path",
-        action="append",
-        help="YAML with {shot} in its name, or once for each shot; default: the official one",
-    )
+    parser = command_parser(FLAGS, program="python -m src.sweep", description=__doc__)
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--model_pretrained_path", help="checkpoint after surgery")
     start.add_argument("--base_checkpoint", help="base checkpoint; surgery is done first")
-    add("--metric", help="figure of the table: nAP (nAP50 for VOC; AP without novel classes)")
-    add("--test_set", help="test set of the table, if the configuration names several")
-    add("--keep_checkpoints", choices=KEEP, default="last", help="of finished runs")
-    add("--redo_changed", action="store_true", help="make runs of other settings anew")
-    add("--keep_going", action="store_true", help="go on after a run that failed")
-    add("--confirm", action="store_true", help="ask Y/n/q before each run")
-    add("--dry_run", action="store_true", help="print the commands, write nothing")
-    add("--progress_seconds", type=float, default=60.0, help="between lines while a run works")
-    add("--train_command", help="instead of python train.py, such as a launcher's")
     options, words = parser.parse_known_args(argv)
     _check(options, words)
     return options, words

@@ -32,6 +32,7 @@ from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.few_shot import file_name
 from src.defrcn.meta_coco import load_records, read_classes, read_json
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
@@ -43,6 +44,17 @@ Json = dict[str, Any]
 # Steps on the way up, whatever was asked for: 5 shots are the same boxes with and without 10.
 LADDER = (1, 2, 3, 5, 10, 30)
 MAX_SHOTS = 1000
+FLAGS: Flags = {
+    "--config_path": dict(default="", help="YAML file with data.custom"),
+    "--dataset": dict(default="", help="which of data.custom, if there are several"),
+    "--annotations": dict(default="", help="COCO JSON file, instead of the YAML"),
+    "--output": dict(default="", help="folder; default: the data set's few_shot"),
+    "--shots": dict(
+        nargs="+", default=["1,2,3,5,10"], metavar="K", help="such as 1 2 5, 1,2,5 or 1-5"
+    ),
+    "--seeds": dict(type=int, default=1, metavar="N", help="how many sets (1)"),
+    "--seed": dict(type=int, default=0, metavar="S", help="number of the first (0)"),
+}
 
 
 @dataclass(frozen=True)
@@ -259,25 +271,12 @@ def _named(options: argparse.Namespace) -> tuple[str, DatasetInfo, Path]:
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.tools.draw_kshot",
+    parser = command_parser(
+        FLAGS,
+        program="python -m src.tools.draw_kshot",
         description="Draw seeded, nested K-shot files of COCO-format data.",
         epilog="With --config_path, --key=value flags change the configuration.",
-        allow_abbrev=False,
     )
-    parser.add_argument("--config_path", default="", help="YAML file with data.custom")
-    parser.add_argument("--dataset", default="", help="which of data.custom, if there are several")
-    parser.add_argument("--annotations", default="", help="COCO JSON file, instead of the YAML")
-    parser.add_argument("--output", default="", help="folder; default: the data set's few_shot")
-    parser.add_argument(
-        "--shots",
-        nargs="+",
-        default=["1,2,3,5,10"],
-        metavar="K",
-        help="such as 1 2 5, 1,2,5 or 1-5",
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="how many sets (1)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="number of the first (0)")
     options, rest = parser.parse_known_args(argv)
     if bool(options.config_path) == bool(options.annotations):
         raise InputError("give either --config_path or --annotations")

@@ -14,7 +14,6 @@ The tree, under `--datasets_root` (default `datasets`):
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from src.defrcn.built_datacategory import COCO_CATEGORIES, DatasetInfo, resolve_dataset
 from src.defrcn.data_types import Record
 from src.defrcn.meta_coco import load_records, read_json
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, write_json
 
@@ -37,6 +37,14 @@ PARTS = ("train2014", "val2014")
 OFFICIAL_IMAGES = 82_783 + 40_504
 OFFICIAL_COUNTS = {"5k": (5_000, 35_511), "trainvalno5k": (117_264, None)}
 NUM_NAMED = 3
+FLAGS: Flags = {
+    "--datasets_root": dict(type=Path, default=Path("datasets")),
+    "--coco_root": dict(default="", help="images; default <datasets_root>/coco"),
+    "--source": dict(type=Path, help="unpacked downloads; default: coco_root"),
+    "--check": dict(action="store_true", help="change nothing; say what is missing"),
+    "--overwrite": dict(action="store_true", help="write the split files anew"),
+    "--allow_partial": dict(action="store_true", help="take a part of COCO 2014"),
+}
 
 Json = dict[str, Any]
 
@@ -226,21 +234,10 @@ def check_tree(datasets_root: Path, coco_root: str) -> tuple[list[str], list[str
     return good, bad
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m src.tools.prepare_coco", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--datasets_root", type=Path, default=Path("datasets"))
-    parser.add_argument("--coco_root", default="", help="images; default <datasets_root>/coco")
-    parser.add_argument("--source", type=Path, help="unpacked downloads; default: coco_root")
-    parser.add_argument("--check", action="store_true", help="change nothing; say what is missing")
-    parser.add_argument("--overwrite", action="store_true", help="write the split files anew")
-    parser.add_argument("--allow_partial", action="store_true", help="take a part of COCO 2014")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare and check, or only check; 0 if the tree is complete, else 1."""
-    flags = _parse(argv)
+    parser = command_parser(FLAGS, program="python -m src.tools.prepare_coco", description=__doc__)
+    flags = parser.parse_args(argv)
     set_up_logging()
     coco = Path(flags.coco_root) if flags.coco_root else flags.datasets_root / "coco"
     if not flags.check:

@@ -17,7 +17,6 @@ pooled features: what all objects share is no likeness.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import math
@@ -39,6 +38,7 @@ from src.defrcn.built_datacategory import Annotation, Record
 from src.defrcn.pcb import axis_weights, pool_boxes
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
 from src.defrcn.pcb_resnet import ResNet, encoder_parameters
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
@@ -57,6 +57,14 @@ JITTER = 0.1  # how far the edges of its box move, in sizes of the object
 GREY = (104, 116, 124)  # B, G, R beyond the picture: 0 once normalised
 ORDERS = tuple(itertools.permutations(range(3)))
 _CENTRE_PICTURES = 200
+FLAGS: Flags = {
+    "--config_path": dict(required=True, help="YAML file, see configs/"),
+    "--output": dict(type=Path, required=True, help="file to write (.ckpt)"),
+    "--steps": dict(type=int, default=400, help="default: %(default)s"),
+    "--batch": dict(type=int, default=48, help="views a step (%(default)s)"),
+    "--lr": dict(type=float, default=0.002, help="default: %(default)s"),
+    "--width": dict(type=int, default=16, help="channels of the stem (%(default)s)"),
+}
 
 
 @dataclass(frozen=True)
@@ -305,17 +313,12 @@ def make_encoder(config: Config, *, steps: int, batch: int, lr: float, width: in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and write the encoder."""
-    parser = argparse.ArgumentParser(
-        prog="python -m src.tools.pretrain_encoder",
+    parser = command_parser(
+        FLAGS,
+        program="python -m src.tools.pretrain_encoder",
         description="Train an encoder for the calibration block on the training set's objects.",
         epilog="Any --key=value of the configuration may follow.",
     )
-    parser.add_argument("--config_path", required=True, help="YAML file, see configs/")
-    parser.add_argument("--output", type=Path, required=True, help="file to write (.ckpt)")
-    parser.add_argument("--steps", type=int, default=400, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=48, help="views a step (%(default)s)")
-    parser.add_argument("--lr", type=float, default=0.002, help="default: %(default)s")
-    parser.add_argument("--width", type=int, default=16, help="channels of the stem (%(default)s)")
     known, overrides = parser.parse_known_args(argv)
     set_up_logging()
     for name in ("steps", "batch", "width"):

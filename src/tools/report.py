@@ -9,7 +9,6 @@ wrote, or any other file in COCO's result format.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -19,14 +18,30 @@ from src import detecteval
 from src.assembly.data import read_sets
 from src.engine.run_folder import alone_in
 from src.evaluation.report.page import check_free, write_report
+from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.util import run_main, set_up_logging, write_json
 
+FLAGS: Flags = {
+    "--config_path": dict(required=True, help="the YAML file"),
+    "--detections": dict(required=True, type=Path, help="COCO result file, as eval.py writes"),
+    "--output": dict(required=True, type=Path, help="folder of the page, new or empty"),
+    "--test_set": dict(default="", help="name; default: the one in data.test"),
+    "--pictures": dict(type=int, default=24, help="drawn of each kind (default 24)"),
+    "--title": dict(default="", help="shown on the page; default: the file's name"),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and the figures, print the tables."""
-    arguments, overrides = _parser().parse_known_args(argv)
+    parser = command_parser(
+        FLAGS,
+        program="python -m src.tools.report",
+        description="Judge stored detections and write a page with curves, tables and pictures.",
+        epilog="Every key of the configuration is a flag too: --data.test=[mine_test_all]",
+    )
+    arguments, overrides = parser.parse_known_args(argv)
     set_up_logging()
     if arguments.pictures < 0:
         raise InputError(f"--pictures {arguments.pictures} must be 0 or more")
@@ -34,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [arguments.test_set] if arguments.test_set else list(config.data.test)
     if len(names) > 1:
         raise InputError(f"data.test names {', '.join(names)}; choose one of them with --test_set")
-    detections, output = Path(arguments.detections), Path(arguments.output)
+    detections, output = arguments.detections, arguments.output
     rows = detecteval.read_rows(detections)
     info, records = read_sets(config, tuple(names))
     ground_truth = detecteval.dataset_ground_truth(info, records)
@@ -72,22 +87,6 @@ def known_calibration(detections: Path, dataset: str) -> bool | None:
             continue
         return found if isinstance(found, bool) else None
     return None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.tools.report",
-        description="Judge stored detections and write a page with curves, tables and pictures.",
-        epilog="Every key of the configuration is a flag too: --data.test=[mine_test_all]",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config_path", required=True, help="the YAML file")
-    parser.add_argument("--detections", required=True, help="COCO result file, as eval.py writes")
-    parser.add_argument("--output", required=True, help="folder of the page, new or empty")
-    parser.add_argument("--test_set", default="", help="name; default: the one in data.test")
-    parser.add_argument("--pictures", type=int, default=24, help="drawn of each kind (default 24)")
-    parser.add_argument("--title", default="", help="shown on the page; default: the file's name")
-    return parser
 
 
 if __name__ == "__main__":
