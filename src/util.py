@@ -25,9 +25,17 @@ from src.model_utils.interruption import Interrupted, StopRequests
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_NUMBER = 100_000
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST)
+# What the system says of a disk or of rights, and what to do about it.
+_DISK_ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): (
+        "make room, or name another folder, and start again; whole files stay as they were"
+    ),
+    (errno.EACCES, errno.EPERM, errno.EROFS): (
+        "give this user the right to use it, or name another folder"
+    ),
+    (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EEXIST): "name another folder",
+    (errno.EIO,): "the disk or its connection is faulty",
+}
 
 
 def disk_problem(error: OSError, path: str | os.PathLike[str] | None = None) -> InputError | None:
@@ -39,19 +47,11 @@ def disk_problem(error: OSError, path: str | os.PathLike[str] | None = None) -> 
     """
     name = error.filename if path is None else os.fspath(path)
     where = "a file" if name is None else name
-    if error.errno in _NO_ROOM:
-        advice = "make room, or name another folder, and start again; whole files stay as they were"
-    elif error.errno in _NO_RIGHT:
-        advice = "give this user the right to use it, or name another folder"
-    elif error.errno in _NO_PLACE:
-        advice = "name another folder"
-    elif error.errno == errno.EIO:
-        advice = "the disk or its connection is faulty"
-    else:
+    advice = next((text for numbers, text in _DISK_ADVICE.items() if error.errno in numbers), None)
+    if advice is None:
         return None
-    detail = ""
-    if error.filename is not None and str(error.filename) != str(where):
-        detail = f" ({error.filename})"
+    other = error.filename is not None and str(error.filename) != str(where)
+    detail = f" ({error.filename})" if other else ""
     return InputError(f"{where} cannot be written or read: {error.strerror}{detail}; {advice}")
 
 
@@ -81,27 +81,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, read-only or closed to this user.
     """
+    target = Path(path)
     with writing(path):
-        yield from _atomic(Path(path))
-
-
-def _atomic(target: Path) -> Iterator[Path]:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix or ".tmp"
-    )
-    os.close(descriptor)
-    partial = Path(name)
-    try:
-        yield partial
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.chmod(0o666 & ~umask())
-        os.replace(partial, target)
-        _sync_folder(target.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix or ".tmp"
+        )
+        os.close(descriptor)
+        partial = Path(name)
+        try:
+            yield partial
+            with partial.open("rb") as handle:
+                os.fsync(handle.fileno())
+            partial.chmod(0o666 & ~umask())
+            os.replace(partial, target)
+            _sync_folder(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def umask() -> int:
@@ -233,21 +230,18 @@ def idle_thread(enabled: bool) -> Iterator[None]:
     MindSpore's calling thread spins while CPU kernels run; on two cores that takes half a core
     from them. With this a step is 20 to 40 % faster. Threads started inside are not affected.
     """
-    old = getattr(os, "SCHED_OTHER", None)
-    if not enabled or old is None or not hasattr(os, "SCHED_IDLE"):
-        yield
-        return
-    try:
-        idle = os.SCHED_IDLE | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, idle, os.sched_param(0))
-    except OSError:
-        yield
-        return
+    idle = False
+    if enabled and hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            policy = os.SCHED_IDLE | os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(0, policy, os.sched_param(0))
+            idle = True
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, old, os.sched_param(0))
+        if idle:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def run_main(main: Callable[[], int | None]) -> None:
@@ -260,11 +254,8 @@ def run_main(main: Callable[[], int | None]) -> None:
     try:
         with StopRequests():
             code = main() or 0
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        code = 1
-    except OSError as error:
-        problem = disk_problem(error)
+    except (InputError, OSError) as error:
+        problem = error if isinstance(error, InputError) else disk_problem(error)
         if problem is None:
             raise
         sys.stderr.write(f"error: {problem}\n")

@@ -7,6 +7,7 @@ values. Nothing here needs MindSpore or looks at the disk beyond the YAML files.
 
 from __future__ import annotations
 
+import collections
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,12 +70,11 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     tree, sources = load_tree(Path(path))
     problems: list[str] = []
-    for key, value, flag in _parse_overrides(overrides, problems):
-        problem = _override_problem(key)
-        if problem is None:
-            merge(tree, _nested(key, value), flag, sources)
+    for key, value in _parse_overrides(overrides, problems):
+        if problem := _override_problem(key):
+            problems.append(f"--{key}: {problem}")
         else:
-            problems.append(f"{flag}: {problem}")
+            merge(tree, _nested(key, value), f"--{key}", sources)
     try:
         config = Config.model_validate(_tuples(tree))
     except UnicodeEncodeError as error:
@@ -132,10 +132,11 @@ def config_from_arguments(argv: Sequence[str] | None, description: str) -> Confi
 def describe_keys() -> str:
     """Return one line a key: its dotted name, default and meaning."""
     lines = []
-    for key, field in _leaves(Config):
-        default = yaml.safe_dump(_lists(field.default), default_flow_style=True, width=1000)
-        shown = default.replace("...\n", "").strip()
-        lines.append(f"  --{key}={shown}  {field.description or ''}".rstrip())
+    for key, field in _fields(Config):
+        if _section(field) is None:
+            default = yaml.safe_dump(field.default, default_flow_style=True, width=1000)
+            shown = default.replace("...\n", "").strip()
+            lines.append(f"  --{key}={shown}  {field.description or ''}".rstrip())
     return "\n".join(lines)
 
 
@@ -149,43 +150,36 @@ def to_yaml(config: Section) -> str:
     return str(yaml.safe_dump(to_plain(config), sort_keys=False, default_flow_style=None))
 
 
-def _parse_overrides(
-    words: Sequence[str], problems: list[str]
-) -> Iterator[tuple[str, object, str]]:
-    """Yield (dotted key, value, flag as typed); what cannot be read goes into `problems`."""
-    position = 0
-    while position < len(words):
-        word = words[position]
-        position += 1
+def _parse_overrides(words: Sequence[str], problems: list[str]) -> Iterator[tuple[str, object]]:
+    """Yield dotted keys and values; what cannot be read goes into `problems`."""
+    waiting = collections.deque(words)
+    while waiting:
+        word = waiting.popleft()
         if not word.startswith("--") or len(word) == 2:
             problems.append(f"'{word}' is not a flag; write --key=value")
             continue
         key, equals, text = word[2:].partition("=")
         if not equals:
-            if position < len(words) and not words[position].startswith("--"):
-                text = words[position]
-                position += 1
+            if waiting and not waiting[0].startswith("--"):
+                text = waiting.popleft()
             elif _annotation(key) is bool:
                 text = "true"
             else:
-                problems.append(_override_problem(key, f"--{key}") or f"--{key}: give a value")
+                problems.append(f"--{key}: {_override_problem(key) or 'give a value'}")
                 continue
         try:
-            yield key, _value(key, text), f"--{key}"
+            yield key, _value(key, text)
         except ValueError as error:
             problems.append(f"--{key}: cannot read '{text}': {error}")
 
 
 def _value(key: str, text: str) -> object:
     """Read a flag's text: as it stands for keys of type text, as YAML for all others."""
-    annotation = _annotation(key)
-    if annotation is str:
+    if _annotation(key) is str:
         return text
     value = parse_value(text)
-    plain_text = key.startswith(f"{_CUSTOM}.") and value is not None
-    if plain_text and not isinstance(value, (str, list, dict)):
-        return text
-    return value
+    of_text = key.startswith(f"{_CUSTOM}.") and not isinstance(value, (str, list, dict))
+    return text if of_text and value is not None else value
 
 
 def _nested(key: str, value: object) -> Tree:
@@ -195,14 +189,12 @@ def _nested(key: str, value: object) -> Tree:
     return value
 
 
-def _override_problem(key: str, prefix: str = "") -> str | None:
+def _override_problem(key: str) -> str | None:
     """Return what is wrong with a flag's key, or None if there is such a key or section."""
-    parts = key.split(".")
-    known = set(_all_keys())
-    if key in known or (key.startswith(f"{_CUSTOM}.") and len(parts) > 2):
+    known = _all_keys()
+    if key in known or (key.startswith(f"{_CUSTOM}.") and key.count(".") > 1):
         return None
-    problem = removal(key, None) or f"unknown key{_hint(key, known, '--')}"
-    return f"{prefix}: {problem}" if prefix else problem
+    return removal(key, None) or f"unknown key{_hint(key, known, '--')}"
 
 
 def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
@@ -213,20 +205,17 @@ def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
     names = sorted(known)
     parent, _, leaf = key.rpartition(".")
     found = [name for name in names if name.rpartition(".")[2] == leaf and name != key]
-    if not found:
-        siblings = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
-        close = difflib.get_close_matches(leaf, list(siblings), n=1, cutoff=0.6)
-        close = close or difflib.get_close_matches(leaf.lower(), list(siblings), n=1, cutoff=0.6)
-        found = [siblings[name] for name in close]
-    if not found:
-        found = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
-    if not found:
-        leaves = {name.rpartition(".")[2]: name for name in names}
-        close = difflib.get_close_matches(leaf.lower(), list(leaves), n=1, cutoff=0.75)
-        found = [leaves[name] for name in close]
-    if not found:
-        return ""
-    return f" (did you mean {' or '.join(dashes + name for name in found[:3])}?)"
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    siblings = {n.rpartition(".")[2]: n for n in names if n.rpartition(".")[0] == parent}
+    for word, candidates, cutoff in (
+        (leaf, siblings, 0.6),
+        (leaf.lower(), siblings, 0.6),
+        (key, dict(zip(names, names)), 0.6),
+        (leaf.lower(), leaves, 0.75),
+    ):
+        close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=cutoff)
+        found = found or [candidates[name] for name in close]
+    return f" (did you mean {' or '.join(dashes + name for name in found[:3])}?)" if found else ""
 
 
 def _validation_problems(error: ValidationError, sources: Sources, path: str) -> list[str]:
@@ -273,43 +262,33 @@ def _shown(value: object) -> str:
 
 def _keys_for(key: str) -> list[str]:
     """Return the keys that an unknown one may be compared with (those of its own data set)."""
-    keys = _all_keys()
     parts = key.split(".")
     if key.startswith(f"{_CUSTOM}.") and len(parts) > 3:
-        root = ".".join(parts[:3])
-        return [f"{root}.{name}" for name in _all_keys(CustomDataset)]
-    return keys
+        return _all_keys(CustomDataset, ".".join(parts[:3]) + ".")
+    return _all_keys()
 
 
 def _annotation(key: str) -> object:
     """Return the type of a dotted key; text for choices among texts; None if unknown."""
-    for name, field in _leaves(Config):
-        if name == key:
-            choices = get_args(field.annotation)
-            if choices and all(isinstance(choice, str) for choice in choices):
-                return str
-            return field.annotation
-    return None
+    field = dict(_fields(Config)).get(key)
+    if field is None:
+        return None
+    choices = get_args(field.annotation)
+    is_word = choices and all(isinstance(choice, str) for choice in choices)
+    return str if is_word else field.annotation
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every key that holds a value (not those of sections), dotted, in order."""
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every key, dotted, in order: a section's own before those in it."""
     for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", field
         section = _section(field)
         if section is not None:
-            yield from _leaves(section, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
+            yield from _fields(section, f"{prefix}{name}.")
 
 
 def _all_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in model.model_fields.items():
-        keys.append(f"{prefix}{name}")
-        section = _section(field)
-        if section is not None:
-            keys += _all_keys(section, f"{prefix}{name}.")
-    return keys
+    return [key for key, _ in _fields(model, prefix)]
 
 
 def _section(field: FieldInfo) -> type[Section] | None:

@@ -313,24 +313,16 @@ class Config(Section):
     modelarts: ModelArts = ModelArts()
 
     @model_validator(mode="after")
-    def _check_modelarts(self) -> "Config":
+    def _check_together(self) -> "Config":
         if self.enable_modelarts and not self.train_url:
             raise ValueError(
                 "enable_modelarts needs train_url, or the results would be lost with the machine"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_start(self) -> "Config":
         if self.resume and self.overwrite:
             raise ValueError(
                 "resume goes on with the run in save_checkpoint_path, overwrite moves it away to "
                 "start anew; give one of them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_cards(self) -> "Config":
         if self.device_num > 1 and not self.run_distribute:
             raise ValueError(
                 f"device_num {self.device_num} needs run_distribute: true, and a launcher that "

@@ -84,9 +84,12 @@ def parse_value(text: str) -> object:
         ValueError: If the text is not one plain YAML value.
     """
     try:
-        return _only_document(text)
+        documents = _documents(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(_yaml_problem(error)) from error
+    if len(documents) > 1:
+        raise ValueError("more than one YAML document")
+    return documents[0] if documents else None
 
 
 def read_tree(path: Path) -> Tree:
@@ -186,13 +189,6 @@ def _documents(text: str) -> list[Any]:
                 None, None, "anchors and aliases are not allowed, use base:", event.start_mark
             )
     return list(yaml.load_all(text, Loader=_PlainLoader))  # noqa: S506 - a SafeLoader
-
-
-def _only_document(text: str) -> object:
-    documents = _documents(text)
-    if len(documents) > 1:
-        raise yaml.YAMLError("more than one YAML document")
-    return documents[0] if documents else None
 
 
 def _yaml_problem(error: Exception) -> str:
