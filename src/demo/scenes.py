@@ -20,13 +20,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from src.demo.shapes import (
+    OUTLINES,
     SUPERSAMPLE,
     FloatArray,
     MaskArray,
     ShapeClass,
     fine_mask,
     luminance,
-    outline,
     paint,
     random_color,
     smooth_noise,
@@ -229,7 +229,7 @@ def _place(
         degrees = float(rng.uniform(-shape.max_rotation, shape.max_rotation))
         stretch = float(rng.uniform(0.82, 1.22))
         side = 2 * math.ceil(1.25 * radius)
-        mask = fine_mask(outline(shape.name), side, radius, stretch, degrees)
+        mask = fine_mask(OUTLINES[shape.name], side, radius, stretch, degrees)
         left = int(rng.integers(-side // 3, labels.shape[1] - side + side // 3))
         top = int(rng.integers(-side // 3, labels.shape[0] - side + side // 3))
         sprite = _Sprite(mask, np.empty((0, 0, 3), np.float32), left, top)

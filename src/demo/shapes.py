@@ -113,20 +113,18 @@ def _rectangle(half_width: float, half_height: float) -> Outline:
     )
 
 
-def _cross(arm: float) -> Outline:
-    return (
-        (-arm, -0.95), (arm, -0.95), (arm, -arm), (0.95, -arm), (0.95, arm), (arm, arm),
-        (arm, 0.95), (-arm, 0.95), (-arm, arm), (-0.95, arm), (-0.95, -arm), (-arm, -arm),
-    )  # fmt: skip
-
-
 _ARROW: Outline = (
     (0.0, -1.0), (0.8, -0.1), (0.3, -0.1), (0.3, 0.95), (-0.3, 0.95), (-0.3, -0.1), (-0.8, -0.1),
+)  # fmt: skip
+_CROSS: Outline = (
+    (-0.32, -0.95), (0.32, -0.95), (0.32, -0.32), (0.95, -0.32), (0.95, 0.32), (0.32, 0.32),
+    (0.32, 0.95), (-0.32, 0.95), (-0.32, 0.32), (-0.95, 0.32), (-0.95, -0.32), (-0.32, -0.32),
 )  # fmt: skip
 _CIRCLE = _arc(1.0, 0.0, 360.0, 120)
 _RING_HOLE = 0.56
 
-_OUTLINES: dict[str, tuple[Outline, ...]] = {
+#: By class: outer polygon, followed by its holes, in the unit circle (y down).
+OUTLINES: dict[str, tuple[Outline, ...]] = {
     "disc": (_CIRCLE,),
     "ring": (_CIRCLE, tuple((_RING_HOLE * x, _RING_HOLE * y) for x, y in _CIRCLE)),
     "square": (_rectangle(0.78, 0.78),),
@@ -134,17 +132,12 @@ _OUTLINES: dict[str, tuple[Outline, ...]] = {
     "crescent": (_crescent(),),
     "star": (_regular(5, inner=0.42),),
     "heart": (_heart(),),
-    "cross": (_cross(0.32),),
+    "cross": (_CROSS,),
     "hexagon": (_regular(6),),
     "arrow": (_ARROW,),
     "checkerboard": (_rectangle(0.8, 0.8),),
     "striped bar": (_rectangle(1.0, 0.34),),
 }
-
-
-def outline(name: str) -> tuple[Outline, ...]:
-    """Return a class's outer polygon, followed by its holes, in the unit circle (y down)."""
-    return _OUTLINES[name]
 
 
 def fine_mask(

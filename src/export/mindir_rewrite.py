@@ -50,7 +50,6 @@ UNCHANGED = frozenset(
 )
 #: Under another name; what else differs is done in `_Rewriter`.
 NEW_NAMES = {"SumExt": "ReduceSum", "make_list": "MakeTuple", "Muls": "Mul"}
-_REDUCTIONS = ("ReduceAll", "ReduceMean", "SumExt")
 
 
 def to_version_1(content: bytes, source: str) -> bytes:
@@ -129,10 +128,9 @@ class _Rewriter:
         if kind not in PLAIN | UNCHANGED | set(WITH_ATTRIBUTES) | set(NEW_NAMES):
             self.problems.append(f"operator {kind}")
             return
-        for check in CHECKS:
-            problem = check(self, kind, node)
-            if problem:
-                self.problems.append(problem)
+        problem = CHECKS[kind](self, node) if kind in CHECKS else None
+        if problem:
+            self.problems.append(f"{kind} {problem}")
         if self.problems:
             return
         changed = pb.PrimitiveProto()
@@ -226,46 +224,38 @@ def _wrong_outputs(graph: Any) -> list[str]:  # noqa: ANN401
     return ["an input or output that is neither float32 nor int32"] if found else []
 
 
-def _reduces_everything(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
+def _reduces_everything(rewriter: _Rewriter, node: Any) -> str | None:  # noqa: ANN401
     """Predict never returns from a reduction that does not name its axes."""
-    if kind not in _REDUCTIONS:
-        return None
     axes = rewriter.constants.get(node.input[1])
-    if axes is not None and (len(axes.values) or axes.type == _A.INT64):
-        return None
-    return f"{kind} over all axes without naming them"
+    named = axes is not None and (len(axes.values) or axes.type == _A.INT64)
+    return None if named else "over all axes without naming them"
 
 
-def _broadcasts_choice(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
+def _broadcasts_choice(rewriter: _Rewriter, node: Any) -> str | None:  # noqa: ANN401
     """A Select that broadcasts gives NaN."""
     shapes = [rewriter.shapes.get(name) for name in node.input[:3]]
-    if kind == "Select" and (None in shapes or len(set(shapes)) > 1):
-        return f"Select that broadcasts ({shapes})"
-    return None
+    equal = None not in shapes and len(set(shapes)) == 1
+    return None if equal else f"that broadcasts ({shapes})"
 
 
-def _slices_truth(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
+def _slices_truth(rewriter: _Rewriter, node: Any) -> str | None:  # noqa: ANN401
     """There is no kernel for it."""
-    if kind == "StridedSlice" and rewriter.dtypes.get(node.input[0]) == pb.TensorProto.BOOL:
-        return "StridedSlice of bool"
-    return None
+    return "of bool" if rewriter.dtypes.get(node.input[0]) == pb.TensorProto.BOOL else None
 
 
-def _half_precision(rewriter: _Rewriter, kind: str, node: Any) -> str | None:  # noqa: ANN401
+def _half_precision(rewriter: _Rewriter, node: Any) -> str | None:  # noqa: ANN401
     """A cast to float16 is left out."""
-    if kind != "Cast":
-        return None
     value = rewriter.constants.get(node.input[1])
-    if value is None or value.i not in DTYPES:
-        return "Cast to a dtype other than float32, int32 and bool"
-    return None
+    known = value is not None and value.i in DTYPES
+    return None if known else "to a dtype other than float32, int32 and bool"
 
 
 #: MindSpore's numbers of dtypes that both sides mean alike: bool, int32, float32.
 DTYPES = (30, 34, 43)
-CHECKS: tuple[Callable[[_Rewriter, str, Any], str | None], ...] = (
-    _reduces_everything,
-    _broadcasts_choice,
-    _slices_truth,
-    _half_precision,
-)
+#: What the reader computes wrongly, by operator: says so of a node, None of one that is right.
+CHECKS: dict[str, Callable[[_Rewriter, Any], str | None]] = {
+    "Cast": _half_precision,
+    "Select": _broadcasts_choice,
+    "StridedSlice": _slices_truth,
+    **dict.fromkeys(("ReduceAll", "ReduceMean", "SumExt"), _reduces_everything),
+}

@@ -25,21 +25,6 @@ _MAX_NAME = 120  # characters of a name that are shown
 
 
 @dataclass(frozen=True)
-class ParameterReport:
-    """What a check found: sorted names, all of them accounted for.
-
-    Attributes:
-        loaded: in the file and in the network, shapes equal.
-        missing: in the network only, covered by the allowed list.
-        unused: in the file only, covered by the allowed list.
-    """
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ParameterRule:
     """The declared exceptions for one kind of weight file.
 
@@ -59,7 +44,7 @@ class ParameterRule:
         wanted: Mapping[str, Shape],
         source: object,
         advice: str = "",
-    ) -> ParameterReport:
+    ) -> tuple[list[str], list[str]]:
         """Compare the parameters of a file with those of a network.
 
         Args:
@@ -69,20 +54,20 @@ class ParameterRule:
             advice: what to do about a file that does not fit; by default what the shapes tell.
 
         Returns:
-            The accounted-for names; what the allowed lists covered is logged.
+            Sorted names that the file lacks, and names that the network lacks, as the lists
+            allow; both are logged.
 
         Raises:
             InputError: a name is missing or unexpected beyond the lists, or a shape differs.
         """
         missing = sorted(set(wanted) - set(given))
         unused = sorted(set(given) - set(wanted))
-        common = sorted(set(given) & set(wanted))
         problems = {
             "missing": [n for n in missing if not _matches(n, self.allowed_missing)],
             "unexpected": [n for n in unused if not _matches(n, self.allowed_unused)],
             "of another shape": [
                 f"{name} {tuple(given[name])} instead of {tuple(wanted[name])}"
-                for name in common
+                for name in sorted(set(given) & set(wanted))
                 if tuple(given[name]) != tuple(wanted[name])
             ],
         }
@@ -98,7 +83,7 @@ class ParameterRule:
             if names:
                 listed = listing(names, _MAX_LOGGED)
                 logger.info("%s: %d %s, as allowed: %s", source, len(names), what, listed)
-        return ParameterReport(tuple(common), tuple(missing), tuple(unused))
+        return missing, unused
 
 
 #: A checkpoint of the whole network: nothing may be missing or left over.

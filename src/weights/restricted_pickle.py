@@ -125,18 +125,18 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:  # noqa: ANN401
     return text.encode("latin1")
 
 
-def _sizes(values: Any) -> tuple[int, ...]:  # noqa: ANN401
-    """Check a shape or a list of strides: non-negative whole numbers of reasonable size."""
-    sizes = tuple(values)
-    if len(sizes) > 32 or any(type(size) is not int or not 0 <= size < 1 << 48 for size in sizes):
-        raise ValueError("an impossible shape")
-    return sizes
+def whole_numbers(values: Any) -> tuple[int, ...]:  # noqa: ANN401
+    """Check a shape, strides, places or counts: non-negative whole numbers of reasonable size."""
+    numbers = tuple(values)
+    if len(numbers) > 32 or any(type(n) is not int or not 0 <= n < 1 << 48 for n in numbers):
+        raise ValueError("an impossible shape, place or count")
+    return numbers
 
 
 def _array_from(data: Any, dtype: Any, shape: Any, fortran: bool = False) -> np.ndarray:  # noqa: ANN401
     if not isinstance(dtype, _Dtype):
         raise ValueError("an array without dtype")
-    raw, real, sizes = _bytes(data), dtype.real(), _sizes(shape)
+    raw, real, sizes = _bytes(data), dtype.real(), whole_numbers(shape)
     if math.prod(sizes) * real.itemsize != len(raw):
         raise ValueError(f"{len(raw)} bytes for an array of shape {sizes}")
     array = np.frombuffer(raw, np.uint8) != 0 if real.kind == "b" else np.frombuffer(raw, real)
@@ -166,7 +166,7 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_rest: An
     """Build what `torch._utils._rebuild_tensor_v2` would: an array of its own, C order."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor without storage")
-    shape, steps, (start,) = _sizes(size), _sizes(stride), _sizes((offset,))
+    shape, steps, (start,) = map(whole_numbers, (size, stride, (offset,)))
     if len(shape) != len(steps):
         raise ValueError("a tensor whose shape and strides differ in length")
     count = math.prod(shape)

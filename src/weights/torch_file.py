@@ -40,6 +40,7 @@ from src.weights.restricted_pickle import (
     Token,
     rebuild_tensor,
     stored_as,
+    whole_numbers,
 )
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -84,11 +85,10 @@ def _storage_id(pid: Any) -> tuple[str, str, int]:  # noqa: ANN401
     """Return dtype, key and number of elements of a persistent id."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise ValueError("a reference that is no storage")
-    token, key, count = pid[1], pid[2], pid[4]
+    token, key = pid[1:3]
     if not isinstance(token, Token) or not token.dtype or not isinstance(key, str):
         raise ValueError("a storage of an unknown type")
-    if type(count) is not int or not 0 <= count < 1 << 48:
-        raise ValueError("a storage of an impossible size")
+    (count,) = whole_numbers(pid[4:5])
     return token.dtype, key, count
 
 
@@ -189,9 +189,7 @@ def _view(storage: Storage, pid: tuple[Any, ...]) -> Storage:
 
 
 def _part(storage: Storage, offset: Any, length: Any) -> Storage:  # noqa: ANN401
-    if not (type(offset) is type(length) is int and offset >= 0 and length >= 0):
-        raise ValueError("an impossible view of a storage")
-    if offset + length > storage.array.size:
+    if sum(whole_numbers((offset, length))) > storage.array.size:
         raise ValueError("a view that reaches beyond its storage")
     part = Storage(b"", storage.dtype, "<", 0)
     part.array = storage.array[offset : offset + length]
@@ -223,7 +221,8 @@ def _member(archive: tarfile.TarFile, name: str, source: Path) -> io.BytesIO:
 
 def _tar_storages(handle: io.BytesIO, source: Path) -> dict[int, Storage]:
     storages: dict[int, Storage] = {}
-    for _ in range(_count(_plain(handle, source))):
+    (count,) = whole_numbers([_plain(handle, source)])
+    for _ in range(count):
         key, _place, token = _plain(handle, source)
         if not isinstance(token, Token) or not token.dtype or key in storages:
             raise ValueError("a storage of an unknown type")
@@ -237,22 +236,15 @@ def _tar_tensors(
     handle: io.BytesIO, storages: dict[int, Storage], source: Path
 ) -> dict[int, np.ndarray]:
     tensors: dict[int, np.ndarray] = {}
-    for _ in range(_count(_plain(handle, source))):
+    (count,) = whole_numbers([_plain(handle, source)])
+    for _ in range(count):
         key, storage, _type = _plain(handle, source)
-        (dimensions,) = struct.unpack("<i4x", handle.read(8))
-        layout = f"<{_count(dimensions)}q"
-        size, stride = (
-            struct.unpack(layout, handle.read(8 * dimensions)) for _ in ("size", "stride")
-        )
-        (offset,) = struct.unpack("<q", handle.read(8))
+        (dimensions,) = whole_numbers(struct.unpack("<i4x", handle.read(8)))
+        content = handle.read(16 * dimensions + 8)
+        numbers = struct.unpack(f"<{2 * dimensions + 1}q", content)
+        size, stride, offset = numbers[:dimensions], numbers[dimensions:-1], numbers[-1]
         tensors[key] = rebuild_tensor(storages[storage], offset, size, stride)
     return tensors
-
-
-def _count(value: Any) -> int:  # noqa: ANN401
-    if type(value) is not int or not 0 <= value < 1 << 24:
-        raise ValueError("an impossible count")
-    return value
 
 
 def save_torch(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:

@@ -19,7 +19,7 @@ from src.defrcn.meta_coco import load_records
 from src.demo import make_data as tool
 from src.demo import scenes
 from src.demo.make_data import deal_classes, main, make_demo_data, plan_split
-from src.demo.shapes import CLASSES, SUPERSAMPLE, fine_mask, outline, paint
+from src.demo.shapes import CLASSES, OUTLINES, SUPERSAMPLE, fine_mask, paint
 from src.model_utils.config import load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
@@ -116,7 +116,7 @@ def test_boxes_hug_the_visible_pixels(index):
 def test_pixels_change_exactly_inside_the_box(shape, left, top):
     """Paint one object on grey, re-measure it in the picture, compare with its box."""
     side, radius = 120, 45.0
-    mask = fine_mask(outline(shape.name), side, radius, 1.1, 17.0)
+    mask = fine_mask(OUTLINES[shape.name], side, radius, 1.1, 17.0)
     rng = np.random.default_rng(0)
     color = np.asarray([250.0, 20.0, 20.0], np.float32)
     colors = paint(rng, shape, mask, radius=radius, degrees=17.0, color=color) * 0.0
@@ -138,7 +138,7 @@ def test_outlines_have_the_right_areas():
     radius = 200.0
 
     def area(name):
-        return float(fine_mask(outline(name), 440, radius, 1.0, 0.0).sum()) / radius**2
+        return float(fine_mask(OUTLINES[name], 440, radius, 1.0, 0.0).sum()) / radius**2
 
     assert area("disc") == pytest.approx(math.pi, rel=0.01)
     assert area("ring") == pytest.approx(math.pi * (1 - 0.56**2), rel=0.02)
@@ -150,7 +150,7 @@ def test_outlines_have_the_right_areas():
 
 def test_outlines_fit_their_circle():
     for shape in CLASSES:
-        for polygon in outline(shape.name):
+        for polygon in OUTLINES[shape.name]:
             assert max(math.hypot(x, y) for x, y in polygon) <= 1.25, shape.name
 
 
