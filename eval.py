@@ -9,7 +9,6 @@ if __name__ == "__main__":
     hold_interrupts()  # before the libraries below start threads
 
 import contextlib
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +28,6 @@ from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
 from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ except ModuleNotFoundError:
     )
 from src.assembly.layout import configured_layout
 from src.model_utils.command_line import Flags, command_parser
-from src.util import run_main, set_up_logging
+from src.util import listing, run_main, set_up_logging
 from src.weights.conversion import (
     DETECTOR,
     check_output,
@@ -38,7 +38,6 @@ from src.weights.conversion import (
     whole,
     write_whole,
 )
-from src.weights.parameter_rules import listing
 from src.weights.restricted_pickle import load_pickle, named_arrays
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ except ModuleNotFoundError:
     )
 from src.assembly.layout import configured_layout
 from src.model_utils.command_line import Flags, command_parser
-from src.util import run_main, set_up_logging
+from src.util import listing, run_main, set_up_logging
 from src.weights.checkpoint import load_weights
 from src.weights.conversion import (
     DETECTOR,
@@ -45,7 +45,6 @@ from src.weights.conversion import (
     whole,
     write_whole,
 )
-from src.weights.parameter_rules import listing
 from src.weights.restricted_pickle import named_arrays
 from src.weights.torch_file import load_torch
 

@@ -25,6 +25,7 @@ from src.model_utils.interruption import Interrupted, StopRequests
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_NUMBER = 100_000
+_LONGEST_NAME = 120  # characters of a name that `listing` shows
 # What the system says of a disk or of rights, and what to do about it.
 _DISK_ADVICE = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): (
@@ -273,6 +274,19 @@ def suggestion(word: str, candidates: Iterable[str]) -> str:
     """Return ' (did you mean X?)' for the candidate closest to a misspelt word, or ''."""
     close = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def listing(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
+    """The first few of some names, as one line that is not too long."""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:most]]
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in shown]
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*shown, *more])
+
+
+def first_free(paths: Iterable[Path]) -> Path:
+    """The first of some paths that nothing has yet."""
+    return next(path for path in paths if not os.path.lexists(path))
 
 
 def numbers(text: str, flag: str) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ import numpy as np
 from src.data.batching import Batch
 from src.export.manifest import Entry, Manifest
 from src.model_utils.errors import InputError
+from src.util import listing
 
 OUTPUTS, DONE = "outputs.json", "done.json"
 _DTYPES = {"boxes": "float32", "scores": "float32", "valid": "int32", "info": "int32"}
@@ -104,7 +105,7 @@ class StoredResults:
         if wrong:
             raise InputError(
                 f"{self.folder}: {len(wrong)} result files are missing or cut short "
-                f"({_first(wrong)}); {_AGAIN}"
+                f"({listing(wrong, 3)}); {_AGAIN}"
             )
 
     def _check_infos(self) -> None:
@@ -123,7 +124,7 @@ class StoredResults:
         if unsettled:
             raise InputError(
                 f"{self.folder}: suppression of proposals was not complete in {len(unsettled)} "
-                f"pictures ({_first(unsettled)}); lower model.rpn.pre_nms_topk_test and export "
+                f"pictures ({listing(unsettled, 3)}); lower model.rpn.pre_nms_topk_test and export "
                 "again, or evaluate with eval.py"
             )
 
@@ -151,12 +152,12 @@ def _check_stems(folder: Path, done: Mapping[str, Any], manifest: Manifest) -> N
     if missing:
         raise InputError(
             f"{folder}: the results lack {len(missing)} of {len(known)} pictures "
-            f"({_first(missing)}) of {manifest.path}; {_AGAIN} on that folder"
+            f"({listing(missing, 3)}) of {manifest.path}; {_AGAIN} on that folder"
         )
     if other or not known:
         raise InputError(
             f"{folder}: the results are of other pictures than {manifest.path} lists "
-            f"({_first(other)}); {_AGAIN} on that folder"
+            f"({listing(other, 3)}); {_AGAIN} on that folder"
         )
 
 
@@ -178,7 +179,3 @@ def _output_shapes(folder: Path, num_classes: int) -> list[tuple[int, ...]]:
             f"{num_classes} classes; use the network that export.py made for data.test"
         )
     return shapes
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import json
 import os
 import random
@@ -48,7 +49,7 @@ from src.model_utils.processes import (
     last_lines,
     project_environment,
 )
-from src.util import run_main
+from src.util import first_free, run_main
 
 LOCAL = "127.0.0.1"
 DEFAULT_PORT = 8118  # msrun's own
@@ -119,11 +120,8 @@ def _log_folder(options: argparse.Namespace) -> Path:
         parent = Path(*given[-1:], "logs")
     machine = "" if options.node_rank is None else f"-node{options.node_rank}"
     name = f"{time.strftime('%Y%m%d-%H%M%S')}{machine}"
-    number = 1
-    while (parent / name).exists():
-        number += 1
-        name = f"{name.partition('_')[0]}_{number}"
-    return Path(parent, name)
+    again = (parent / f"{name}_{number}" for number in itertools.count(2))
+    return first_free(itertools.chain((parent / name,), again))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -267,10 +265,9 @@ def _table_devices(path: str, node_rank: int | None) -> tuple[list[dict[str, Any
 
 def _addresses() -> set[str]:
     name = socket.gethostname()
-    found = {name, LOCAL}
     with contextlib.suppress(OSError):
-        found |= set(socket.gethostbyname_ex(name)[2])
-    return found
+        return {name, LOCAL, *socket.gethostbyname_ex(name)[2]}
+    return {name, LOCAL}
 
 
 def _workers(started: Sequence[int]) -> list[int]:

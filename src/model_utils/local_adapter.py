@@ -9,7 +9,6 @@ MPI's `mpirun` has names of its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from src.model_utils.errors import InputError
@@ -24,30 +23,26 @@ class LauncherIds:
     device_id: int | None
 
 
-def read_launcher_ids(environ: Mapping[str, str] | None = None) -> LauncherIds:
-    """Read the launcher's variables.
-
-    Args:
-        environ: The environment; None takes the process's own.
+def read_launcher_ids() -> LauncherIds:
+    """Read the launcher's variables from the environment.
 
     Raises:
         InputError: If a variable is no number, or the rank is not below the number of processes.
     """
-    variables = os.environ if environ is None else environ
-    rank = _number(variables, "RANK_ID", "MS_NODE_ID", "OMPI_COMM_WORLD_RANK")
-    world_size = _number(variables, "RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE")
+    rank = _number("RANK_ID", "MS_NODE_ID", "OMPI_COMM_WORLD_RANK")
+    world_size = _number("RANK_SIZE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_SIZE")
     if world_size is not None and not (rank or 0) < world_size:
         raise InputError(
             f"the environment says rank {rank or 0} of {world_size} processes; "
             "unset RANK_ID and RANK_SIZE or let msrun set them"
         )
-    device_id = _number(variables, "DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK")
+    device_id = _number("DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK")
     return LauncherIds(rank, world_size, device_id)
 
 
-def _number(variables: Mapping[str, str], *names: str) -> int | None:
+def _number(*names: str) -> int | None:
     for name in names:
-        text = variables.get(name, "").strip()
+        text = os.environ.get(name, "").strip()
         if text:
             if not text.isdecimal():
                 raise InputError(f"the environment variable {name} is '{text}', not a number")

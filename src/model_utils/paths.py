@@ -53,10 +53,8 @@ def require_path(
     found = Path(path)
     if not found.exists():
         raise InputError(f"{config_key}: {found} does not exist{_nearest(found)}; {what_to_do}")
-    if kind == "file" and not found.is_file():
-        raise InputError(f"{config_key}: {found} is not a file; {what_to_do}")
-    if kind == "folder" and not found.is_dir():
-        raise InputError(f"{config_key}: {found} is not a folder; {what_to_do}")
+    if (kind == "file" and not found.is_file()) or (kind == "folder" and not found.is_dir()):
+        raise InputError(f"{config_key}: {found} is not a {kind}; {what_to_do}")
     return found
 
 

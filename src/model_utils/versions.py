@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from src.model_utils.errors import InputError
@@ -22,20 +21,12 @@ SLOW_WITH_AVX512 = ((2, 9), (2, 10))
 ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
-def check_mindspore(
-    version: str,
-    target: str,
-    *,
-    avx512: bool | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> None:
+def check_mindspore(version: str, target: str) -> None:
     """Refuse a version that is known to be unusable here; warn of one that was not tried.
 
     Args:
         version: of MindSpore, such as "2.8.0".
         target: "CPU", "GPU" or "Ascend".
-        avx512: whether the processor has it; None to look.
-        environ: the environment; None for the process's own.
 
     Raises:
         InputError: this version computes very slowly on this processor.
@@ -53,10 +44,9 @@ def check_mindspore(
         )
     if target != "CPU" or short not in SLOW_WITH_AVX512:
         return
-    variables = os.environ if environ is None else environ
-    limits = [variables[name].upper() for name in ISA_VARIABLES if variables.get(name)]
+    limits = [os.environ[name].upper() for name in ISA_VARIABLES if os.environ.get(name)]
     held = bool(limits) and not any("AVX512" in limit or "AVX10" in limit for limit in limits)
-    if not held and (has_avx512() if avx512 is None else avx512):
+    if not held and has_avx512():
         raise InputError(
             f"MindSpore {version} computes convolutions 150 times slower than it could on this "
             f"processor (AVX-512); set {ISA_VARIABLES[0]}=AVX2 in the environment before the "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import shlex
 import sys
@@ -62,12 +63,9 @@ class Orders:
     tick_seconds: float = 60.0
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes, seconds; days from two on."""
-    whole = round(seconds)
-    if whole >= 2 * 86400:
-        return f"{whole / 86400:.1f} days"
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+def _clock(seconds: float) -> str:
+    """Days, if any, hours, minutes and seconds."""
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _shown(lines: list[str]) -> str:
@@ -167,7 +165,9 @@ class Runner:
                     self.failed.append(run)
                     if self.orders.keep_going:
                         return
-                    raise InputError(self._failure(run))
+                    output = run.folder / OUTPUT
+                    shown = "\n  ".join(last_lines(output, 10))
+                    raise InputError(f"{run.name} failed; the end of {output} says:\n  {shown}")
                 self._take(run)
         except InUseError as error:
             logger.warning("%s is being run by another process: %s", run.name, error)
@@ -201,17 +201,12 @@ class Runner:
         seconds = time.monotonic() - started
         if code != 0:
             text = "%s ended with exit code %d after %s"
-            logger.error(text, run.name, code, clock(seconds))
+            logger.error(text, run.name, code, _clock(seconds))
             return False
         finish(run, self.orders.keep, seconds)
         self._seconds += seconds
         self._steps += run.iterations
         return True
-
-    def _failure(self, run: Run) -> str:
-        output = run.folder / OUTPUT
-        shown = "\n  ".join(last_lines(output, 10))
-        return f"{run.name} failed; the end of {output} says:\n  {shown}"
 
     def _take(self, run: Run) -> None:
         """Read a finished run's figures; drop what an interruption left of its files."""
@@ -236,7 +231,7 @@ class Runner:
         text += f"{len(self.results)} of {len(self.runs)} runs finished"
         remaining = sum(other.iterations for other in later)
         if later and self._steps:
-            text += f", about {clock(remaining * self._seconds / self._steps)} to go"
+            text += f", about {_clock(remaining * self._seconds / self._steps)} to go"
         return text
 
     def report(self, quiet: bool = False) -> None:

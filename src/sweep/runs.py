@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import CHECKPOINTS
 from src.sweep.plan import Place, completed
 from src.sweep.table import RunFigures
-from src.util import leaves, write_json
+from src.util import first_free, leaves, listing, write_json
 from src.weights.checkpoint import find_latest, read_manifest
 
 STARTED = "sweep_run.json"
@@ -70,11 +71,6 @@ class Run(Place):
     def name(self) -> str:
         """For messages."""
         return f"{self.shot}-shot, set {self.shot_seed}, seed {self.seed}"
-
-    @property
-    def digest(self) -> str:
-        """Hash of `identity`."""
-        return digest(self.identity)
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -156,10 +152,7 @@ def begin(run: Run, keep: str) -> None:
     if old.exists():
         leftovers.append(old)
     if leftovers:
-        number = 1
-        while (run.folder / f"interrupted-{number}").exists():
-            number += 1
-        place = run.folder / f"interrupted-{number}"
+        place = first_free(run.folder / f"interrupted-{number}" for number in itertools.count(1))
         place.mkdir()
         for path in leftovers:
             os.rename(path, place / path.name)
@@ -257,7 +250,7 @@ def _head(run: Run) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": VERSION,
-        "hash": run.digest,
+        "hash": digest(run.identity),
         "shot": run.shot,
         "shot_seed": run.shot_seed,
         "seed": run.seed,
@@ -302,13 +295,12 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _changes(content: Mapping[str, Any], run: Run) -> str:
     """Which settings differ, in words; those of an older version are completed first."""
-    if content["hash"] == run.digest:
+    if content["hash"] == digest(run.identity):
         return ""
     old, new = dict(leaves(completed(content.get("settings", {})))), dict(leaves(run.identity))
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     shown = [f"{key} {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
-    more = len(shown) - _SHOWN_CHANGES
-    return "; ".join(shown[:_SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+    return listing(shown, _SHOWN_CHANGES, "; ")
 
 
 def _short(value: object) -> str:

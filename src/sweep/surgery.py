@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from src.model_surgery import ENDINGS
 from src.model_utils.errors import InputError
 from src.model_utils.paths import checkpoints_in
 from src.model_utils.processes import Command, Supervisor, last_lines, project_environment
@@ -20,12 +21,11 @@ logger = logging.getLogger(__name__)
 METHODS: Mapping[str, str] = {"fsod": "remove", "gfsod": "randinit"}
 COMMAND = (sys.executable, "-m", "src.model_surgery")
 _NAME = "model_reset"
-_ENDINGS = {"remove": "remove", "randinit": "surgery"}
 
 
 def reset_file(folder: Path, method: str) -> Path:
     """Where `src.model_surgery` puts a method's checkpoint."""
-    return folder / f"{_NAME}_{_ENDINGS[method]}.ckpt"
+    return folder / f"{_NAME}_{ENDINGS[method]}.ckpt"
 
 
 def checkpoint_file(path: Path) -> Path:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -37,8 +36,6 @@ from src.model_utils.config import Config, load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.util import numbers, pipe_table, run_main, set_up_logging, suggestion, write_text
-
-logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 # Steps on the way up, whatever was asked for: 5 shots are the same boxes with and without 10.

@@ -28,7 +28,7 @@ from src.defrcn.data_types import Record
 from src.defrcn.meta_coco import load_records, read_json
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.errors import InputError
-from src.util import run_main, set_up_logging, write_json
+from src.util import listing, run_main, set_up_logging, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ TEST_IDS = Path(__file__).resolve().with_name("coco_5k_ids.txt")
 PARTS = ("train2014", "val2014")
 OFFICIAL_IMAGES = 82_783 + 40_504
 OFFICIAL_COUNTS = {"5k": (5_000, 35_511), "trainvalno5k": (117_264, None)}
-NUM_NAMED = 3
 FLAGS: Flags = {
     "--datasets_root": dict(type=Path, default=Path("datasets")),
     "--coco_root": dict(default="", help="images; default <datasets_root>/coco"),
@@ -200,8 +199,9 @@ def check_set(info: DatasetInfo) -> tuple[list[str], list[Record]]:
     names = [Path(record.file_name) for record in records]
     missing = [str(path) for path in names if path.name not in present and not path.is_file()]
     if missing:
-        named = ", ".join(missing[:NUM_NAMED]) + (", ..." if len(missing) > NUM_NAMED else "")
-        lines = [f"missing: {len(missing)} images that {info.annotations} lists: {named}"]
+        lines = [
+            f"missing: {len(missing)} images that {info.annotations} lists: {listing(missing)}"
+        ]
     return lines, records
 
 

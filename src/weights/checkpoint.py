@@ -41,6 +41,7 @@ FORMAT = "defrcn-checkpoint"
 FORMAT_VERSION = 1
 
 _MANIFEST_NAME = re.compile(r"defrcn-(\d+)\.json")
+_CONVERTERS = {".pth": "src/pth2ckpt.py", ".pt": "src/pth2ckpt.py", ".pkl": "src/pkl2ckpt.py"}
 # What numpy raises on a damaged archive, depending on where the damage is.
 _DAMAGE = (ValueError, TypeError, KeyError, OSError, EOFError, MemoryError, zipfile.BadZipFile)
 
@@ -94,7 +95,12 @@ def load_weights(path: PathLike) -> Arrays:
             MindSpore port.
     """
     source = Path(path)
-    _check_weight_file(source)
+    if not source.is_file():
+        raise InputError(f"{source}: there is no such checkpoint file")
+    if source.suffix in _CONVERTERS:
+        raise InputError(f"{source}: convert it with {_CONVERTERS[source.suffix]} first")
+    if source.suffix != ".ckpt":
+        raise InputError(f"{source}: a MindSpore checkpoint is expected, its name ends in .ckpt")
     manifest = source.with_suffix(".json")
     if _MANIFEST_NAME.fullmatch(manifest.name) and manifest.exists():
         _verify_part(source, read_manifest(manifest)["weights"])
@@ -103,17 +109,6 @@ def load_weights(path: PathLike) -> Arrays:
         logger.info("%s has no CRC: damage to its numbers would go unnoticed", source)
     refuse_older_port(params, source)
     return params
-
-
-def _check_weight_file(source: Path) -> None:
-    """Refuse what is plainly no MindSpore checkpoint, with a hint where one is possible."""
-    converters = {".pth": "src/pth2ckpt.py", ".pt": "src/pth2ckpt.py", ".pkl": "src/pkl2ckpt.py"}
-    if not source.is_file():
-        raise InputError(f"{source}: there is no such checkpoint file")
-    if source.suffix in converters:
-        raise InputError(f"{source}: convert it with {converters[source.suffix]} first")
-    if source.suffix != ".ckpt":
-        raise InputError(f"{source}: a MindSpore checkpoint is expected, its name ends in .ckpt")
 
 
 def save_checkpoint(

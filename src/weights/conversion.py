@@ -16,9 +16,9 @@ import numpy as np
 
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
-from src.util import sha256_file
+from src.util import listing, sha256_file
 from src.weights.ckpt_format import write_ckpt
-from src.weights.parameter_rules import FULL, listing, shapes_of
+from src.weights.parameter_rules import FULL, shapes_of
 from src.weights.torch_file import save_torch
 from src.weights.weight_shapes import DetectorLayout, detector_layout, encoder_layout
 

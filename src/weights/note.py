@@ -9,6 +9,7 @@ only, so that a file which took the other's place is not taken for it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -149,16 +150,10 @@ def check_classes(given: Sequence[str], wanted: Sequence[str], source: object, w
     """
     if not given or tuple(given) == tuple(wanted):
         return
-    place = next(
-        (i for i, pair in enumerate(zip(given, wanted)) if pair[0] != pair[1]),
-        min(len(given), len(wanted)),
-    )
-    first = (_at(names, place) for names in (given, wanted))
+    pairs = enumerate(itertools.zip_longest(given, wanted))
+    place, differing = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
+    first = ("nothing" if name is None else repr(name) for name in differing)
     raise InputError(
         f"{source} is for {len(given)} classes, {what} has {len(wanted)}; they differ from number "
         f"{place} on ({' instead of '.join(first)})"
     )
-
-
-def _at(names: Sequence[str], place: int) -> str:
-    return repr(names[place]) if place < len(names) else "nothing"

@@ -15,13 +15,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from src.model_utils.errors import InputError
+from src.util import listing
 from src.weights.weight_shapes import Shape, detector_layout
 
 logger = logging.getLogger(__name__)
 
-_MAX_LISTED = 5  # names in a message
 _MAX_LOGGED = 20  # names that a rule allows to be missing or left over
-_MAX_NAME = 120  # characters of a name that are shown
 
 
 @dataclass(frozen=True)
@@ -141,21 +140,23 @@ def _advice(given: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> str:
     return "compare model.backbone, model.anchors and model.num_classes with what it was made for"
 
 
-def listing(names: Sequence[str], most: int = _MAX_LISTED) -> str:
-    """The first few of some names, as one line that is not too long."""
-    shown = [name if name.isprintable() else ascii(name) for name in names[:most]]
-    shown = [name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}..." for name in shown]
-    more = len(names) - most
-    return ", ".join(shown) + (f", and {more} more" if more > 0 else "")
-
-
-# Names that only the older MindSpore port writes. Optimizer copies carry a prefix such as
-# "moments."; torchvision names (bn1.weight) and ours (conv1.norm.weight) match none of these.
-_OLDER_DETECTOR = re.compile(
-    r"(^|\.)(rpn_with_loss\.|rcnn\.(cls|reg)_scores\.|backbone\.layer[1-4]\.|backbone\.stem\.bn1\."
-    r"|conv_down_sample\.|bn_down_sample\.|end_point\.)"
-)
-_OLDER_PCB = re.compile(r"(^|\.)(bn[123]|downsample\.1)\.(gamma|beta|moving_mean|moving_variance)$")
+# Names that only the older MindSpore port writes, and what they tell. Optimizer copies carry a
+# prefix such as "moments."; torchvision names (bn1.weight) and ours (conv1.norm.weight) match none.
+_OLDER_PORT = {
+    re.compile(
+        r"(^|\.)(rpn_with_loss\.|rcnn\.(cls|reg)_scores\.|backbone\.layer[1-4]\."
+        r"|backbone\.stem\.bn1\.|conv_down_sample\.|bn_down_sample\.|end_point\.)"
+    ): (
+        "is a detector of the older MindSpore port (it has {}), which cannot be used here, because "
+        "there the background is the first class and the boxes follow another convention; convert "
+        "the official weights with src/pth2ckpt.py or src/pkl2ckpt.py, or train with this project"
+    ),
+    re.compile(r"(^|\.)(bn[123]|downsample\.1)\.(gamma|beta|moving_mean|moving_variance)$"): (
+        "has names of the older MindSpore port ({}), which are not read here, because here "
+        "parameters keep the official names; convert the original torchvision or official file "
+        "with src/pth2ckpt.py"
+    ),
+}
 
 
 def refuse_older_port(names: Iterable[str], source: object) -> None:
@@ -168,18 +169,7 @@ def refuse_older_port(names: Iterable[str], source: object) -> None:
         InputError: with the reason and what to do instead.
     """
     listed = list(names)
-    found = next((name for name in listed if _OLDER_DETECTOR.search(name)), None)
-    if found is not None:
-        raise InputError(
-            f"{source} is a detector of the older MindSpore port (it has {found!r:.90}), "
-            "which cannot be used here, because there the background is the first class and the "
-            "boxes follow another convention; convert the official weights with "
-            "src/pth2ckpt.py or src/pkl2ckpt.py, or train with this project"
-        )
-    found = next((name for name in listed if _OLDER_PCB.search(name)), None)
-    if found is not None:
-        raise InputError(
-            f"{source} has names of the older MindSpore port ({found!r:.90}), which are "
-            "not read here, because here parameters keep the official names; convert the "
-            "original torchvision or official file with src/pth2ckpt.py"
-        )
+    for pattern, problem in _OLDER_PORT.items():
+        older = next((name for name in listed if pattern.search(name)), None)
+        if older is not None:
+            raise InputError(f"{source} {problem.format(f'{older!r:.90}')}")

@@ -186,7 +186,7 @@ def other_dtype(folder):
     [
         (missing, r"out: 1 result files are missing or cut short \(00002_1.bin\)"),
         (short, r"out: 1 result files are missing or cut short \(00003_0.bin\)"),
-        (several_missing, r"4 result files .*00000_2.bin, 00001_2.bin, 00002_2.bin, …"),
+        (several_missing, r"4 result files .*00000_2.bin, 00001_2.bin, 00002_2.bin, and 1 more"),
         (unfinished, "no done.json: the inference program did not finish"),
         (without_outputs, "no outputs.json: the inference program did not finish"),
         (partly_done, r"lack 2 of 4 pictures \(00002, 00003\)"),

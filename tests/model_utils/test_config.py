@@ -552,18 +552,22 @@ def test_require_path(tmp_path):
             require_path("x", path, "convert it first", kind=kind)
 
 
-def test_launcher_variables():
-    assert read_launcher_ids({}) == LauncherIds(None, None, None)
+def test_launcher_variables(monkeypatch):
+    def ids(variables):
+        monkeypatch.setattr("os.environ", variables)
+        return read_launcher_ids()
+
+    assert ids({}) == LauncherIds(None, None, None)
     variables = {"RANK_ID": "3", "RANK_SIZE": "8", "DEVICE_ID": "1", "MS_NODE_ID": "5"}
-    assert read_launcher_ids(variables) == LauncherIds(3, 8, 1)
-    assert read_launcher_ids({"MS_NODE_ID": "1", "MS_WORKER_NUM": "2"}) == LauncherIds(1, 2, None)
+    assert ids(variables) == LauncherIds(3, 8, 1)
+    assert ids({"MS_NODE_ID": "1", "MS_WORKER_NUM": "2"}) == LauncherIds(1, 2, None)
     mpi = {"RANK": "2", "SIZE": "4", "LOCAL_RANK": "0"}
     mpi = {f"OMPI_COMM_WORLD_{name}": number for name, number in mpi.items()}
-    assert read_launcher_ids(mpi) == LauncherIds(2, 4, 0)
+    assert ids(mpi) == LauncherIds(2, 4, 0)
     with pytest.raises(InputError, match="RANK_ID is 'two'"):
-        read_launcher_ids({"RANK_ID": "two"})
+        ids({"RANK_ID": "two"})
     with pytest.raises(InputError, match="rank 2 of 2"):
-        read_launcher_ids({"RANK_ID": "2", "RANK_SIZE": "2"})
+        ids({"RANK_ID": "2", "RANK_SIZE": "2"})
 
 
 def test_processes_and_keys_must_agree(monkeypatch):

@@ -25,20 +25,22 @@ from src.model_utils.versions import check_mindspore, has_avx512
         ("2.10.0", "Ascend", True, "", False),
     ],
 )
-def test_slow_versions(version, target, avx512, limit, refused, caplog):
-    environ = {"ONEDNN_MAX_CPU_ISA": limit}
+def test_slow_versions(version, target, avx512, limit, refused, caplog, monkeypatch):
+    monkeypatch.setattr("src.model_utils.versions.has_avx512", lambda: avx512)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
     if refused:
         with pytest.raises(InputError, match=rf"{version} .*ONEDNN_MAX_CPU_ISA=AVX2.*==2\.8\.0"):
-            check_mindspore(version, target, avx512=avx512, environ=environ)
+            check_mindspore(version, target)
     else:
-        check_mindspore(version, target, avx512=avx512, environ=environ)
+        check_mindspore(version, target)
     assert not caplog.records
 
 
 @pytest.mark.parametrize("version", ["2.6.0", "3.0.0", "2.11.0", "nightly"])
 def test_versions_that_were_not_tried(version, caplog):
     with caplog.at_level(logging.WARNING):
-        check_mindspore(version, "GPU", avx512=True, environ={})
+        check_mindspore(version, "GPU")
     assert f"MindSpore {version} was not tried" in caplog.text
 
 

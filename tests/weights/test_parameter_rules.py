@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from src.model_utils.errors import InputError
+from src.util import listing
 from src.weights import parameter_rules as rules
 from src.weights.weight_shapes import DetectorLayout
 from tests.golden import golden
@@ -57,9 +58,9 @@ def test_long_lists_are_cut(wanted, caplog):
 
 def test_names_that_are_no_names():
     names = ["x" * 10**5, "two\nlines", "\x1b[31m", "half \ud800", "a"]
-    text = rules.listing(names)
+    text = listing(names)
     assert len(text) < 300 and text.isprintable() and r"two\nlines" in text
-    assert rules.listing(["b", "a", "c"], 2) == "b, a, and 1 more"
+    assert listing(["b", "a", "c"], 2) == "b, a, and 1 more"
 
 
 def test_another_layout_is_named_by_its_keys(wanted):
