@@ -130,6 +130,18 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
+def read_json(path: str | os.PathLike[str], advice: str) -> Any:  # noqa: ANN401
+    """Read a JSON file.
+
+    Raises:
+        InputError: it is missing, cannot be read or is damaged; `advice` is the sentence's end.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged or cannot be read ({error}); {advice}") from error
+
+
 def pipe_table(
     rows: Sequence[Sequence[object]],
     headers: Sequence[str],

@@ -11,7 +11,6 @@ any. The JSON file holds every figure of these, and all that is printed here.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from src.model_utils.errors import InputError
-from src.util import pipe_table, run_main, write_json
+from src.util import pipe_table, read_json, run_main, write_json
 
 STEPS = (
     "data",
@@ -42,6 +41,7 @@ EVALUATIONS = {
 # Of the C++ program, below the demo's folder; the step is left out without a compiler.
 DEPLOYED = "inference/result_Files/evaluation/metrics.json"
 DEPLOYED_TITLE = "base classes, exported, by the C++ program"
+_AGAIN = "run the demo again."
 TRAININGS = ("base", "novel")
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
@@ -59,19 +59,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run the demo again.") from error
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Read a JSON file that the run should have left.
-
-    Raises:
-        InputError: if it is missing or damaged.
-    """
-    try:
-        return json.loads(read_text(path))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}); run the demo again.") from error
+        raise InputError(f"{path}: cannot be read ({error}); {_AGAIN}") from error
 
 
 def read_seconds(path: Path) -> dict[str, int]:
@@ -83,7 +71,7 @@ def read_seconds(path: Path) -> dict[str, int]:
     found = dict(re.findall(r"(?m)^([a-z_]+) (\d+)$", read_text(path)))
     missing = [step for step in STEPS if step not in found]
     if missing:
-        raise InputError(f"{path}: the step {missing[0]} is not finished; run the demo again.")
+        raise InputError(f"{path}: the step {missing[0]} is not finished; {_AGAIN}")
     return {step: int(found[step]) for step in STEPS}
 
 
@@ -123,11 +111,13 @@ def summarize(output: Path) -> dict[str, Any]:
     if (output / DEPLOYED).exists():
         metrics["deployed"] = output / DEPLOYED
     return {
-        "data": read_json(output / "data" / "shapes" / "manifest.json")["settings"],
+        "data": read_json(output / "data/shapes/manifest.json", _AGAIN)["settings"],
         "seconds": {**seconds, "total": sum(seconds.values())},
         "training": {name: read_training(output / f"train_{name}.log") for name in TRAININGS},
         "inference": {name: read_inference(output / f"eval_{name}.log") for name in EVALUATIONS},
-        "evaluation": {name: evaluations(read_json(path)) for name, path in metrics.items()},
+        "evaluation": {
+            name: evaluations(read_json(path, _AGAIN)) for name, path in metrics.items()
+        },
         "pictures": {
             "preview": str(output / "data" / "shapes" / "preview.png"),
             "base detections": str(results / "base" / "pictures"),

@@ -8,7 +8,6 @@ DIR/done.json         written last: which pictures were done
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 from src.data.batching import Batch
 from src.export.manifest import Entry, Manifest
 from src.model_utils.errors import InputError
-from src.util import listing
+from src.util import listing, read_json
 
 OUTPUTS, DONE = "outputs.json", "done.json"
 _DTYPES = {"boxes": "float32", "scores": "float32", "valid": "int32", "info": "int32"}
@@ -133,13 +132,10 @@ def _read(folder: Path, name: str, missing: str) -> Mapping[str, Any]:
     path = folder / name
     if not path.is_file():
         raise InputError(f"{folder} has no {name}: {missing}; {_AGAIN}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no object")
-        return content
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}); {_AGAIN}") from error
+    content = read_json(path, _AGAIN)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (no object); {_AGAIN}")
+    return content
 
 
 def _check_stems(folder: Path, done: Mapping[str, Any], manifest: Manifest) -> None:

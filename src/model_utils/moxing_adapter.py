@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import handling
+from src.util import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -126,21 +127,21 @@ def _copy_in(transfer: Transfer, files: Any) -> dict[str, int]:  # noqa: ANN401
     with _machine_lock(transfer):
         mark = _read_mark(transfer.state)
         if mark.get("launch") == launch and transfer.rank not in mark["ranks"]:
-            _write_mark(transfer.state, {**mark, "ranks": [*mark["ranks"], transfer.rank]})
+            write_json(transfer.state / _MARK, {**mark, "ranks": [*mark["ranks"], transfer.rank]})
             if mark["error"]:
                 raise InputError(f"{mark['error']} (found out by process {mark['pid']})")
             logger.info("process %s of this machine has copied the data", mark["pid"])
             return dict(mark["came_in"])
         mark = {"launch": launch, "pid": os.getpid(), "ranks": [transfer.rank], "error": ""}
-        _write_mark(transfer.state, {})  # a copy that is broken off is nobody's
+        write_json(transfer.state / _MARK, {})  # a copy that is broken off is nobody's
         try:
             for source in transfer.sources:
                 _fetch(source, files, transfer.copy_seconds)
         except InputError as error:
-            _write_mark(transfer.state, {**mark, "error": str(error)})
+            write_json(transfer.state / _MARK, {**mark, "error": str(error)})
             raise
         came_in = _times(transfer.results)
-        _write_mark(transfer.state, {**mark, "came_in": came_in})
+        write_json(transfer.state / _MARK, {**mark, "came_in": came_in})
         return came_in
 
 
@@ -242,8 +243,7 @@ def _launch() -> str:
 def _presence(transfer: Transfer) -> Iterator[None]:
     """Hold the lock that tells the machine's other processes that this rank runs."""
     path = transfer.state / f"{_RUNNING}{transfer.rank}"
-    handle = _open(path)
-    try:
+    with _open(path) as handle:
         if not _take(handle):
             handle.seek(0)
             raise InputError(
@@ -255,8 +255,6 @@ def _presence(transfer: Transfer) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-    finally:
-        handle.close()
 
 
 def _running(transfer: Transfer) -> set[int]:
@@ -338,7 +336,3 @@ def _read_mark(state: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return mark if isinstance(mark, dict) else {}
-
-
-def _write_mark(state: Path, mark: dict[str, Any]) -> None:
-    (state / _MARK).write_text(json.dumps(mark), encoding="utf-8")

@@ -27,7 +27,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import CHECKPOINTS
 from src.sweep.plan import Place, completed
 from src.sweep.table import RunFigures
-from src.util import first_free, leaves, listing, write_json
+from src.util import first_free, leaves, listing, read_json, write_json
 from src.weights.checkpoint import find_latest, read_manifest
 
 STARTED = "sweep_run.json"
@@ -179,7 +179,7 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
     manifest = read_manifest(latest)
     step = int(manifest["step"])
     path = run.folder / f"eval_{step}" / "metrics.json"
-    metrics = read_json(path)
+    metrics = read_if_there(path)
     if not metrics:
         raise InputError(f"{path} is missing or empty although training ended; look at {OUTPUT}")
     content = {
@@ -190,7 +190,7 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "metrics": metrics,
     }
-    support = read_json(run.folder / "support_set.json")
+    support = read_if_there(run.folder / "support_set.json")
     if isinstance(support, dict) and "sha256" in support:
         content["support_set_sha256"] = support["sha256"]
     write_json(run.folder / RESULT, content)
@@ -268,22 +268,13 @@ def _images_a_step(manifest: Mapping[str, Any], run: Run) -> int:
         return run.images_per_iteration
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
-    """JSON of a file; None if it is missing.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove it to go on") from error
+def read_if_there(path: Path) -> Any:  # noqa: ANN401
+    """JSON of a file; None if it is missing."""
+    return read_json(path, "remove it to go on") if path.exists() else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    content = read_json(path)
+    content = read_if_there(path)
     if content is None:
         return None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

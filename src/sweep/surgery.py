@@ -12,7 +12,7 @@ from src.model_surgery import ENDINGS
 from src.model_utils.errors import InputError
 from src.model_utils.paths import checkpoints_in
 from src.model_utils.processes import Command, Supervisor, last_lines, project_environment
-from src.sweep.runs import locked, read_json
+from src.sweep.runs import locked, read_if_there
 from src.util import sha256_file, write_json
 from src.weights.checkpoint import find_latest
 
@@ -73,7 +73,7 @@ def operate(
     note = folder / f"{target.stem}.made_of.json"
     made_of = {"base_sha256": sha256_file(base), "dataset": dataset, "method": method}
     with locked(folder) as lock:
-        old = read_json(note)
+        old = read_if_there(note)
         if old is None and target.exists():
             raise InputError(f"{target} was not made by a sweep; name another --output")
         file_sum = old.pop("sha256", None) if old else None

@@ -101,19 +101,18 @@ def _downloads(source: Path) -> dict[str, Path]:
     Raises:
         InputError: naming everything that is missing.
     """
-    paths = {part: source / part for part in PARTS}
-    missing = [str(path) for path in paths.values() if not path.is_dir()]
-    for part in PARTS:
-        paths[f"instances_{part}"] = source / "annotations" / f"instances_{part}.json"
-        if not paths[f"instances_{part}"].is_file():
-            missing.append(str(paths[f"instances_{part}"]))
+    folders = {part: source / part for part in PARTS}
+    names = [f"instances_{part}" for part in PARTS]
+    files = {name: source / "annotations" / f"{name}.json" for name in names}
+    missing = [str(path) for path in folders.values() if not path.is_dir()]
+    missing += [str(path) for path in files.values() if not path.is_file()]
     if missing:
         raise InputError(
             f"missing: {', '.join(missing)}; download train2014.zip, val2014.zip and "
             f"annotations_trainval2014.zip from cocodataset.org and unpack them in {source}, or "
             "name their folder with --source"
         )
-    return paths
+    return {**folders, **files}
 
 
 def link_images(downloads: dict[str, Path], coco: Path, show_progress: bool) -> int:
