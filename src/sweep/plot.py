@@ -7,8 +7,8 @@ import math
 import os
 from collections.abc import Sequence
 
-from src.sweep.paper_figures import PROTOCOLS, reported
-from src.sweep.table import RunFigures, Sweep, summaries
+from src.sweep.paper_figures import PROTOCOLS
+from src.sweep.table import SOURCES, RunFigures, Sweep, summaries
 from src.util import atomic_path
 
 OURS = "#1f5fa8"
@@ -26,24 +26,23 @@ def plot(path: str | os.PathLike[str], runs: Sequence[RunFigures], sweep: Sweep)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    found = summaries(runs, lambda run: run.results.get(sweep.metric))
-    lines = {
-        source: reported(sweep.dataset, sweep.setting, sweep.split, source)
-        for source in ("paper", "repository")
-        if sweep.comparable
-    }
+    found = summaries(runs, lambda run: run.results, sweep.metric)
+    lines = {source: sweep.reported(source) for source in SOURCES}
     shots = sorted({*found, *(shot for line in lines.values() for shot in line)})
     place = {shot: float(index) for index, shot in enumerate(shots)}
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for source, colour, style in (("repository", REPOSITORY, ":"), ("paper", PAPER, "--")):
-        line = lines.get(source, {})
-        if line:
-            name = f"{source} ({PROTOCOLS[sweep.setting]}-like)"
-            places = [place[shot] for shot in line]
+        if line := lines[source]:
             axes.plot(
-                places, list(line.values()), style, color=colour, marker="s", ms=4, label=name
+                [place[shot] for shot in line],
+                list(line.values()),
+                style,
+                color=colour,
+                marker="s",
+                ms=4,
+                label=f"{source} ({PROTOCOLS[sweep.setting]}-like)",
             )
     defined = [run for run in runs if run.results.get(sweep.metric, -1) >= 0]
     axes.scatter(
@@ -71,11 +70,13 @@ def plot(path: str | os.PathLike[str], runs: Sequence[RunFigures], sweep: Sweep)
         label=f"this sweep ({sweep.protocol}-like), mean and 95 % t interval",
     )
     axes.set_xticks(list(place.values()), [str(shot) for shot in shots])
-    axes.set_xlim(-0.4, len(shots) - 0.6)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("shots (objects of a class)")
-    axes.set_ylabel(f"{sweep.metric} (%)")
-    axes.set_title(sweep.title)
+    axes.set(
+        xlim=(-0.4, len(shots) - 0.6),
+        ylim=(0, None),
+        xlabel="shots (objects of a class)",
+        ylabel=f"{sweep.metric} (%)",
+        title=sweep.title,
+    )
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

@@ -11,9 +11,12 @@ Figures are percentages. Two 95 % intervals of the mean over n runs, both as hal
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped]
@@ -24,6 +27,7 @@ from src.util import csv_text, pipe_table
 Z = 1.96  # as the official tables round it
 CONFIDENCE = 0.95
 NOT_AVAILABLE = "n/a"
+SOURCES = ("paper", "repository")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,11 @@ class Sweep:
         """Whether the paper has figures of this metric."""
         return METRICS.get(self.dataset) == self.metric
 
+    def reported(self, source: str) -> dict[int, float]:
+        """Figures of this metric by shot, from the "paper" or its "repository"; {} if none."""
+        known = reported(self.dataset, self.setting, self.split, source)
+        return known if self.comparable else {}
+
 
 def summarize(values: Sequence[float]) -> Summary:
     """Sum up values; negative ones are undefined (no ground truth) and left out."""
@@ -153,11 +162,6 @@ def by_shot(runs: Sequence[RunFigures]) -> dict[int, list[RunFigures]]:
     }
 
 
-def metric_names(runs: Sequence[RunFigures]) -> list[str]:
-    """Names of all figures, in the order of the evaluation."""
-    return list(dict.fromkeys(name for run in runs for name in run.results))
-
-
 def class_figures(run: RunFigures, metric: str) -> Mapping[str, float]:
     """The figures of the classes that belong to a metric: AP50 for "nAP50", otherwise AP."""
     return run.per_class_50 if metric.endswith("50") and run.per_class_50 else run.per_class
@@ -171,13 +175,27 @@ def class_names(runs: Sequence[RunFigures], sweep: Sweep) -> list[str]:
 
 
 def summaries(
-    runs: Sequence[RunFigures], value: Callable[[RunFigures], float | None]
+    runs: Sequence[RunFigures], values: Callable[[RunFigures], Mapping[str, float]], name: str
 ) -> dict[int, Summary]:
-    """Sum up one figure for each shot; `value` gives None where a run lacks it."""
+    """Sum up, for each shot, one of the figures that `values` gives of a run; some may lack it."""
     return {
-        shot: summarize([found for run in group if (found := value(run)) is not None])
+        shot: summarize([values(run)[name] for run in group if name in values(run)])
         for shot, group in by_shot(runs).items()
     }
+
+
+def all_summaries(
+    runs: Sequence[RunFigures], sweep: Sweep
+) -> Iterator[tuple[str, str, dict[int, Summary]]]:
+    """Kind ("figure" or "class"), name and summary of each shot, of everything evaluated."""
+    figures = list(dict.fromkeys(name for run in runs for name in run.results))
+    of_class = functools.partial(class_figures, metric=sweep.metric)
+    for kind, names, values in (
+        ("figure", figures, operator.attrgetter("results")),
+        ("class", class_names(runs, sweep), of_class),
+    ):
+        for name in names:
+            yield kind, name, summaries(runs, values, name)
 
 
 def figure(value: float, digits: int = 2) -> str:
@@ -204,10 +222,7 @@ def _span(values: Sequence[int]) -> str:
 
 def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     """One line a shot: mean, both intervals, the paper, iterations and images seen."""
-    paper, repository = (
-        reported(sweep.dataset, sweep.setting, sweep.split, source) if sweep.comparable else {}
-        for source in ("paper", "repository")
-    )
+    paper, repository = map(sweep.reported, SOURCES)
     official = official_images(sweep.dataset, sweep.setting)
     headers = [
         "shot",
@@ -226,15 +241,15 @@ def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     rows = []
     for shot, group in by_shot(runs).items():
         found = summarize([run.results[sweep.metric] for run in group])
-        row = [str(shot), str(found.count), figure(found.mean)]
         halves = (found.t_half, found.z_half)
-        row += [figure(half) if math.isnan(half) else f"± {half:.2f}" for half in halves]
-        row += [figure(found.sigma), figure(found.low), figure(found.high)]
-        if paper:
-            row += [figure(line.get(shot, math.nan), 1) for line in (paper, repository)]
-        row += [_span([run.iterations for run in group]), _span([run.images for run in group])]
-        if official:
-            row += _against_official(group, official.get(shot))
+        row = [
+            *(str(shot), str(found.count), figure(found.mean)),
+            *(figure(half) if math.isnan(half) else f"± {half:.2f}" for half in halves),
+            *(figure(found.sigma), figure(found.low), figure(found.high)),
+            *(figure(line.get(shot, math.nan), 1) for line in (paper, repository) if paper),
+            *(_span([run.iterations for run in group]), _span([run.images for run in group])),
+            *(_against_official(group, official.get(shot)) if official else ()),
+        ]
         rows.append(row)
     return _pipe(rows, headers)
 
@@ -246,19 +261,16 @@ def _against_official(group: Sequence[RunFigures], official: int | None) -> list
     return [str(official), f"{100 * mean / official:.0f}"]
 
 
-def figures_table(runs: Sequence[RunFigures]) -> str:
-    """Every figure of the evaluation, mean ± t interval, a column a shot."""
-    return _means(runs, "figure", metric_names(runs))
+def means_table(runs: Sequence[RunFigures], sweep: Sweep, kind: str) -> str:
+    """Each "figure" of the evaluation, or each novel "class" (all without a split).
 
-
-def class_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
-    """The figure of each novel class (all without a split), mean ± t interval, a column a shot."""
-    return _means(runs, "class", class_names(runs, sweep), sweep.metric)
-
-
-def _means(runs: Sequence[RunFigures], kind: str, names: Sequence[str], metric: str = "") -> str:
-    found = {name: summaries(runs, _getter(kind, name, metric)) for name in names}
-    rows = [[name, *map(with_interval, found[name].values())] for name in names]
+    Mean ± t interval, a column a shot.
+    """
+    rows = [
+        [name, *map(with_interval, found.values())]
+        for its_kind, name, found in all_summaries(runs, sweep)
+        if its_kind == kind
+    ]
     return _pipe(rows, [kind, *(f"{shot}-shot" for shot in by_shot(runs))], names=True)
 
 
@@ -285,9 +297,12 @@ def markdown(runs: Sequence[RunFigures], sweep: Sweep, planned: int, plot: str =
     ]
     if plot:
         parts.append(f"![{sweep.metric} over shots]({plot})")
-    parts += ["## All figures: mean ± t interval", figures_table(runs)]
+    parts += ["## All figures: mean ± t interval", means_table(runs, sweep, "figure")]
     if class_names(runs, sweep):
-        parts += [f"## {kind} of each {group}: mean ± t interval", class_table(runs, sweep)]
+        parts += [
+            f"## {kind} of each {group}: mean ± t interval",
+            means_table(runs, sweep, "class"),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -328,32 +343,24 @@ def runs_csv(runs: Sequence[RunFigures]) -> str:
 
 def table_csv(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     """One line for each shot and figure, classes included, with all of `Summary`."""
-    header = ["shot", "kind", "name", "runs", "mean", "sigma", "sample_deviation"]
-    header += ["t95", "z95", "min", "max", "paper", "repository"]
-    lines: list[list[object]] = []
-    for kind, names in (("figure", metric_names(runs)), ("class", class_names(runs, sweep))):
-        for name in names:
-            found = summaries(runs, _getter(kind, name, sweep.metric))
-            lines += [_line(shot, kind, name, one, sweep) for shot, one in found.items()]
+    header = [
+        *("shot", "kind", "name", "runs", "mean", "sigma", "sample_deviation"),
+        *("t95", "z95", "min", "max", *SOURCES),
+    ]
+    lines = [
+        _line(shot, kind, name, summary, sweep)
+        for kind, name, found in all_summaries(runs, sweep)
+        for shot, summary in found.items()
+    ]
     lines.sort(key=lambda line: (line[0], line[1] != "figure"))
     return csv_text(header, lines)
 
 
-def _getter(kind: str, name: str, metric: str) -> Callable[[RunFigures], float | None]:
-    if kind == "figure":
-        return lambda run: run.results.get(name)
-    return lambda run: class_figures(run, metric).get(name)
-
-
-def _line(shot: int, kind: str, name: str, one: Summary, sweep: Sweep) -> list[object]:
-    line: list[object] = [shot, kind, name, one.count]
-    numbers = (one.mean, one.sigma, one.deviation, one.t_half, one.z_half, one.low, one.high)
-    line += [_cell(number) for number in numbers]
-    compared = kind == "figure" and name == sweep.metric and sweep.comparable
-    for source in ("paper", "repository"):
-        known = reported(sweep.dataset, sweep.setting, sweep.split, source) if compared else {}
-        line.append(known.get(shot, ""))
-    return line
+def _line(shot: int, kind: str, name: str, summary: Summary, sweep: Sweep) -> list[Any]:
+    count, *numbers = astuple(summary)
+    compared = kind == "figure" and name == sweep.metric
+    known = [sweep.reported(source).get(shot, "") if compared else "" for source in SOURCES]
+    return [shot, kind, name, count, *map(_cell, numbers), *known]
 
 
 def _cell(value: float | None) -> str:

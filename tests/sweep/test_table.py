@@ -13,10 +13,9 @@ from src.sweep.plot import plot
 from src.sweep.table import (
     RunFigures,
     Sweep,
-    class_table,
-    figures_table,
     main_table,
     markdown,
+    means_table,
     runs_csv,
     summarize,
     table_csv,
@@ -97,20 +96,23 @@ def test_other_metrics_are_not_held_against_the_paper():
 
 
 def test_figures_and_classes():
-    rows = {row["figure"]: row for row in cells(figures_table(RUNS))}
+    rows = {row["figure"]: row for row in cells(means_table(RUNS, COCO, "figure"))}
     assert rows["nAP"]["1-shot"] == "11.00 ± 6.57" and rows["nAP"]["30-shot"] == "22.00"
     assert rows["AP"]["1-shot"] == "5.50 ± 3.29"
     assert rows["bAP"]["1-shot"] == "n/a"
-    (cat,) = cells(class_table(RUNS, COCO))  # the novel one only
+    (cat,) = cells(means_table(RUNS, COCO, "class"))  # the novel one only
     assert cat == {"class": "cat", "1-shot": "22.00 ± 13.14", "30-shot": "44.00"}
     without_split = Sweep("own", "fsod", 0, "tfa", "AP")
-    assert [row["class"] for row in cells(class_table(RUNS, without_split))] == ["cat", "car"]
+    assert [row["class"] for row in cells(means_table(RUNS, without_split, "class"))] == [
+        "cat",
+        "car",
+    ]
 
 
 def test_ap50_of_classes_goes_with_ap50():
     runs = [run(1, 0, 9.0, per_class_50={"cat": 77.0})]
     voc = Sweep("voc", "fsod", 1, "fsrw", "nAP50", novel_classes=("cat",))
-    assert cells(class_table(runs, voc)) == [{"class": "cat", "1-shot": "77.00"}]
+    assert cells(means_table(runs, voc, "class")) == [{"class": "cat", "1-shot": "77.00"}]
 
 
 def test_markdown_says_what_it_shows():
