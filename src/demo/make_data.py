@@ -213,8 +213,7 @@ def _write_data_set(folder: Path, settings: dict[str, int]) -> None:
             desc=f"drawing {split}",
             mininterval=0.2 if sys.stderr.isatty() else 5.0,
         )
-        drawn = list(bar)
-        rows = [row for picture in drawn for row in picture]
+        rows = [row for picture in bar for row in picture]
         write_json(folder / "annotations" / f"{split}.json", coco_file(plans, rows), indent=None)
         counts = Counter(row["category_id"] for row in rows)
         logger.info(

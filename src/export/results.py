@@ -95,12 +95,16 @@ class StoredResults:
 
     def _check_sizes(self) -> None:
         """Every file is there and of the right size; all that are not are counted."""
-        wrong = []
-        for entry in self.manifest.entries:
-            for index, shape in enumerate(self._shapes):
-                path = self._path(entry, index)
-                if not path.is_file() or path.stat().st_size != 4 * math.prod(shape):
-                    wrong.append(path.name)
+        sizes = {
+            self._path(entry, index): 4 * math.prod(shape)
+            for entry in self.manifest.entries
+            for index, shape in enumerate(self._shapes)
+        }
+        wrong = [
+            path.name
+            for path, size in sizes.items()
+            if not path.is_file() or path.stat().st_size != size
+        ]
         if wrong:
             raise InputError(
                 f"{self.folder}: {len(wrong)} result files are missing or cut short "

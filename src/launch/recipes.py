@@ -119,8 +119,7 @@ class Experiment:
         self._check_values()
         self.given.config_path = _from_caller(self.given.config_path, Path(caller))
         self._start = self._start_words()
-        official = self.given.dataset in OFFICIAL
-        self._net = "_r101" if official else ""
+        self._net = "_r101" if self.given.dataset in OFFICIAL else ""
         self.split = self.given.split or ("1" if self.given.dataset == "voc" else "")
         self.root = f"{self.given.checkpoints or 'checkpoints'}/{self.given.dataset}/{self.name}"
         self.base = f"{self.root}/defrcn_det{self._net}_base{self.split}"

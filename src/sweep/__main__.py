@@ -200,9 +200,11 @@ def _run(
         files["pcb_modelpath"] = (
             Path(config.pcb_modelpath) if contents.dry_run else encoder_path(config)
         )
-    checksums = {key: _checksum(str(path)) for key, path in files.items()}
-    checksums["data.train"] = contents(config, config.data.train)
-    checksums["data.test"] = contents(config, config.data.test)
+    checksums = {
+        **{key: _checksum(str(path)) for key, path in files.items()},
+        "data.train": contents(config, config.data.train),
+        "data.test": contents(config, config.data.test),
+    }
     return Run(
         **vars(place),
         flags=flags,
