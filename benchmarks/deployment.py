@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.util import write_json  # noqa: E402
-from src.weights.checkpoint import write_weights  # noqa: E402
+from src.weights.ckpt_format import write_ckpt  # noqa: E402
 
 BOX, SCORE, AP = 0.05, 1e-4, 0.001
 R101 = ROOT / "configs" / "coco" / "defrcn_det_r101_base.yaml"
@@ -68,7 +68,7 @@ def photographs(source: Path, folder: Path, count: int) -> tuple[list[str], Path
     link = root / "coco"
     if not link.exists():
         link.symlink_to((source / "coco").resolve())
-    weights = write_weights(folder / "r101.ckpt", golden.state_dict("base"))
+    weights = write_ckpt(folder / "r101.ckpt", golden.state_dict("base"))
     flags = [f"--config_path={R101}", f"--datasets_root={root}"]
     flags += ["--input.min_size_test=320", "--input.max_size_test=480"]
     flags += ["--model.rpn.pre_nms_topk_test=1000", "--model.rpn.post_nms_topk_test=100"]

@@ -44,7 +44,7 @@ from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.set_names import parse_name
 from src.util import run_main, set_up_logging, sha256_file, suggestion
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from src.weights.note import Weights, check_classes, note_path, read_weights, write_note
 
 logger = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ def operate(
     params = removed(source.params) if removes else enlarged(source.params, classes, seed)
     # An old note must not be taken for the new file's.
     note_path(target).unlink(missing_ok=True)
-    write_weights(target, params)
+    write_ckpt(target, params)
     write_note(target, () if removes else classes.all_names, origin)
     return target
 

@@ -8,7 +8,8 @@ from mindspore import Tensor
 from mindspore_hub_conf import create_network, recipes
 from src.model_utils.errors import InputError
 from src.network_define import parameters_of
-from src.weights.checkpoint import save_checkpoint, write_weights
+from src.weights.checkpoint import save_checkpoint
+from src.weights.ckpt_format import write_ckpt
 
 CLASSES = ["red", "green", "blue"]
 
@@ -53,7 +54,7 @@ def test_trained_weights_and_their_classes(tmp_path, trained, as_folder):
         )
         net = create_network("shapes_base", pretrained=tmp_path)
     else:
-        path = write_weights(tmp_path / "net.ckpt", trained)
+        path = write_ckpt(tmp_path / "net.ckpt", trained)
         net = create_network("shapes_base", pretrained=path, num_classes=3)
     assert not net.training
     for name, array in parameters_of(net).items():
@@ -79,6 +80,6 @@ def test_what_cannot_be_built_is_said(given, message):
 
 
 def test_weights_of_other_classes_are_refused(tmp_path, trained):
-    path = write_weights(tmp_path / "net.ckpt", trained)
+    path = write_ckpt(tmp_path / "net.ckpt", trained)
     with pytest.raises(InputError, match="cls_score"):
         create_network("shapes_base", pretrained=path, num_classes=4)

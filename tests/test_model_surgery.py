@@ -17,6 +17,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.weights import checkpoint as ck
 from src.weights import note as weights_note
+from src.weights.ckpt_format import write_ckpt
 
 PROJECT = project_folder()
 CHANNELS = 6
@@ -44,7 +45,7 @@ def run(*flags):
 
 
 def write(tmp_path, num_classes):
-    return ck.write_weights(tmp_path / "base.ckpt", detector(num_classes))
+    return write_ckpt(tmp_path / "base.ckpt", detector(num_classes))
 
 
 # Category ids are not in the order of the list, and ids of base and novel classes alternate.
@@ -258,7 +259,7 @@ def test_class_count(tmp_path, count, dataset, message, method):
 
 
 def refused(tmp_path, params, message):
-    source = ck.write_weights(tmp_path / "base.ckpt", params)
+    source = write_ckpt(tmp_path / "base.ckpt", params)
     with pytest.raises(InputError, match=message) as caught:
         run("--dataset=coco", "--method=remove", f"--src-path={source}")
     assert "\n" not in str(caught.value)
@@ -304,7 +305,7 @@ def test_flags(tmp_path, flags, message):
 
 
 def test_result_may_not_replace_its_source(tmp_path):
-    source = ck.write_weights(tmp_path / "a_remove.ckpt", detector(60))
+    source = write_ckpt(tmp_path / "a_remove.ckpt", detector(60))
     with pytest.raises(InputError, match="would replace"):
         run("--dataset=coco", "--method=remove", f"--src-path={source}", "--tar-name=a")
 
@@ -312,7 +313,7 @@ def test_result_may_not_replace_its_source(tmp_path):
 def test_note_vouches_for_its_file_only(tmp_path):
     run("--dataset=coco", "--method=randinit", "--src-path", write(tmp_path, 60))
     target = tmp_path / "model_reset_surgery.ckpt"
-    ck.write_weights(target, detector(80))
+    write_ckpt(target, detector(80))
     with pytest.raises(InputError, match="is not the file that model_reset_surgery.note.json"):
         weights_note.class_names_of(target)
     weights_note.note_path(target).write_text("{}")

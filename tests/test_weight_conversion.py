@@ -21,6 +21,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.util import sha256_file
 from src.weights import checkpoint
+from src.weights.ckpt_format import write_ckpt
 from src.weights.parameter_rules import BACKBONE_PRETRAINED, shapes_of
 from src.weights.torch_file import load_torch
 from src.weights.weight_shapes import (
@@ -270,7 +271,7 @@ def test_round_trip(tmp_path, name, monkeypatch):
     layout = LAYOUTS[name]
     make = spread if layout is PUBLISHED else random_arrays
     params = make(layout.shapes())
-    first = checkpoint.write_weights(tmp_path / "a.ckpt", params)
+    first = write_ckpt(tmp_path / "a.ckpt", params)
     assert pth2ckpt.main(["--to-pth", f"--input={first}", f"--output={tmp_path / 'b.pth'}"]) == 0
     content = load_torch(tmp_path / "b.pth")
     assert_same(content if isinstance(layout, EncoderLayout) else content["model"], params)
@@ -344,7 +345,7 @@ def test_real_thin_resnet(tmp_path):
 
 
 def test_a_configuration_is_compared_with(tmp_path):
-    path = checkpoint.write_weights(tmp_path / "a.ckpt", random_arrays(LAYOUTS["demo"].shapes()))
+    path = write_ckpt(tmp_path / "a.ckpt", random_arrays(LAYOUTS["demo"].shapes()))
     config = f"--config_path={ROOT / 'configs' / 'demo' / 'shapes_base.yaml'}"
     to_pth = ["--to-pth", f"--input={path}"]
     for flags, told in (
@@ -358,7 +359,7 @@ def test_a_configuration_is_compared_with(tmp_path):
             pth2ckpt.main([*to_pth, config, *flags])
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ckpt"]
     assert pth2ckpt.main([*to_pth, config, "--model.num_classes=5"]) == 0
-    encoder = checkpoint.write_weights(tmp_path / "e.ckpt", random_arrays(ENCODER.shapes()))
+    encoder = write_ckpt(tmp_path / "e.ckpt", random_arrays(ENCODER.shapes()))
     with pytest.raises(InputError, match="says nothing of the calibration block's network"):
         pth2ckpt.main(["--to-pth", f"--input={encoder}", config])
 

@@ -44,7 +44,8 @@ from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.random_streams import Stream, generator
 from src.util import idle_thread, run_main, set_up_logging
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
+from src.weights.conversion import check_output
 from src.weights.weight_shapes import EncoderLayout
 
 logger = logging.getLogger(__name__)
@@ -324,14 +325,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("steps", "batch", "width"):
         if getattr(known, name) < (2 if name == "batch" else 1):
             raise InputError(f"--{name} {getattr(known, name)} is too small")
-    if known.output.suffix != ".ckpt":
-        raise InputError(f"--output: {known.output} must end in .ckpt")
+    check_output(known.output, ".ckpt")
     config = load_config(known.config_path, overrides)
     Runtime.start(config.device_target, device_id=config.device_id)
     params = make_encoder(
         config, steps=known.steps, batch=known.batch, lr=known.lr, width=known.width
     )
-    write_weights(known.output, params)
+    write_ckpt(known.output, params)
     logger.info("wrote %s; name it in pcb_modelpath", known.output)
     return 0
 

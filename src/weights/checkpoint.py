@@ -67,20 +67,6 @@ class TrainingCheckpoint:
     state: Arrays
 
 
-def write_weights(path: PathLike, params: Mapping[str, np.ndarray]) -> Path:
-    """Write a plain MindSpore checkpoint with CRC, whole or not at all.
-
-    Args:
-        path: the file; its name ends in `.ckpt`.
-        params: arrays by parameter name.
-
-    Raises:
-        ValueError: no parameters, or an empty array (MindSpore would drop it silently).
-        InputError: the name does not end in `.ckpt`.
-    """
-    return write_ckpt(path, params)
-
-
 def load_weights(path: PathLike) -> Arrays:
     """Read a plain MindSpore checkpoint.
 
@@ -146,7 +132,7 @@ def save_checkpoint(
         place.mkdir(parents=True, exist_ok=True)
         # A repeated step must never be vouched for by the manifest of the files it replaces.
         manifest.unlink(missing_ok=True)
-    write_weights(weights, params)
+    write_ckpt(weights, params)
     _write_arrays(state_file, state)
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -274,8 +260,6 @@ def read_manifest(path: PathLike) -> dict[str, Any]:
 
 def _paths(folder: Path, step: int) -> tuple[Path, Path, Path]:
     """Return the paths of weights, state and manifest."""
-    if step < 0:
-        raise ValueError(f"step {step} is negative")
     stem = f"defrcn-{int(step)}"
     return folder / f"{stem}.ckpt", folder / f"{stem}.state.npz", folder / f"{stem}.json"
 

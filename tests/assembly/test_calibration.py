@@ -19,7 +19,7 @@ from src.engine.inference import Network, detect, rows_of
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.util import write_json
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from tests.defrcn.test_few_shot import kshot_tree
 from tests.defrcn.test_pcb_encoder import parameters
 from tests.helpers.data_helpers import write_image
@@ -49,7 +49,7 @@ SCORES = np.array([0.9, 0.5, 0.3], np.float32)
 def tree(tmp_path):
     """The set `toy` (cross and star are novel, ring is not) with its 1-shot files."""
     kshot_tree(tmp_path)
-    write_weights(tmp_path / "encoder.ckpt", parameters())
+    write_ckpt(tmp_path / "encoder.ckpt", parameters())
     (tmp_path / "c.yaml").write_text(CONFIG.format(root=tmp_path))
     return tmp_path
 
@@ -158,7 +158,7 @@ def test_what_is_missing_is_named(tree, flags, words):
 
 
 def test_other_weights_are_refused(tree):
-    write_weights(tree / "detector.ckpt", {"backbone.stem.conv1.weight": np.ones(3, np.float32)})
+    write_ckpt(tree / "detector.ckpt", {"backbone.stem.conv1.weight": np.ones(3, np.float32)})
     with pytest.raises(InputError, match=r"detector.ckpt is no encoder"):
         calibrator(tree, f"--pcb_modelpath={tree / 'detector.ckpt'}")
 
@@ -226,7 +226,7 @@ def test_prototypes_are_kept_and_verified(tree, counted, caplog):
 
 
 def change_weights(tree):
-    write_weights(tree / "encoder.ckpt", parameters(seed=1))
+    write_ckpt(tree / "encoder.ckpt", parameters(seed=1))
 
 
 def change_picture(tree):

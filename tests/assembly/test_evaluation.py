@@ -13,7 +13,7 @@ from src.assembly.evaluation import evaluate_sets, open_test_sets
 from src.dataset import load_dataset
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from tests.helpers.data_helpers import coco_content, coco_tree, voc_xml, write_image
 
 CONFIG = """
@@ -110,7 +110,7 @@ def test_missing_weights_of_the_calibration_are_named_before_anything_is_done(co
 
 def test_a_file_of_surgery_cannot_be_evaluated(tmp_path):
     path = tmp_path / "model_reset_remove.ckpt"
-    write_weights(path, {"affine_rpn.bias": np.zeros(3, np.float32)})
+    write_ckpt(path, {"affine_rpn.bias": np.zeros(3, np.float32)})
     with pytest.raises(InputError, match=r"reset_remove\.ckpt has no class and box layer; if it"):
         assembly_eval.load_for_evaluation(None, path, ("a", "b"))
 

@@ -6,7 +6,8 @@ import pytest
 
 from src import model_surgery, pth2ckpt
 from src.defrcn.built_datacategory import resolve_dataset
-from src.weights.checkpoint import load_weights, write_weights
+from src.weights.checkpoint import load_weights
+from src.weights.ckpt_format import write_ckpt
 from src.weights.torch_file import save_torch
 from tests.golden import golden, network
 
@@ -22,7 +23,7 @@ def before(dataset):
 
 
 def result(tmp_path, dataset, method):
-    source = write_weights(tmp_path / "base.ckpt", before(dataset))
+    source = write_ckpt(tmp_path / "base.ckpt", before(dataset))
     flags = [f"--dataset={dataset}", f"--method={method}", f"--src-path={source}"]
     assert model_surgery.main([*flags, f"--save-dir={tmp_path / 'out'}", f"--seed={SEED}"]) == 0
     stem = golden.record("15_surgery")[f"{dataset}.{method}"]["file"].removesuffix(".pth")

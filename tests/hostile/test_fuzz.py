@@ -30,8 +30,8 @@ from src.evaluation.detection_rows import read_rows
 from src.model_utils.config import describe_keys, load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
-from src.weights.checkpoint import load_weights, read_manifest, save_checkpoint, write_weights
-from src.weights.ckpt_format import read_ckpt
+from src.weights.checkpoint import load_weights, read_manifest, save_checkpoint
+from src.weights.ckpt_format import read_ckpt, write_ckpt
 from src.weights.restricted_pickle import load_pickle, named_arrays
 from src.weights.torch_file import load_torch
 from tests.helpers import fake_torch
@@ -259,7 +259,7 @@ PARAMS = {
 
 
 def weights_bytes(place):
-    path = write_weights(place / "good.ckpt", PARAMS)
+    path = write_ckpt(place / "good.ckpt", PARAMS)
     return path.read_bytes()
 
 

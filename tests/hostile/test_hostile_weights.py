@@ -25,7 +25,8 @@ from src.dataset import TrainLoader, build_mindrecord
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.tools import report
-from src.weights.checkpoint import _checksum, save_checkpoint, write_weights
+from src.weights.checkpoint import _checksum, save_checkpoint
+from src.weights.ckpt_format import write_ckpt
 from src.weights.initialise import initialise
 from tests.helpers import fake_torch
 from tests.helpers.data_helpers import picture_records
@@ -67,7 +68,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("breaking", DAMAGE.values(), ids=DAMAGE)
 def test_weights_to_start_from(toy, refuse, params, breaking):  # noqa: F811
-    path = write_weights(toy / "base.ckpt", params)
+    path = write_ckpt(toy / "base.ckpt", params)
     breaking(path)
     flags = f"--config_path={toy / 'tiny.yaml'}", f"--model_pretrained_path={path}"
     assert "base.ckpt" in refuse(train.main, *flags, left=NOT_MADE)
@@ -90,7 +91,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("change", UNFIT.values(), ids=UNFIT)
 def test_weights_of_another_network(toy, refuse, params, change):  # noqa: F811
-    path = write_weights(toy / "base.ckpt", change(params))
+    path = write_ckpt(toy / "base.ckpt", change(params))
     flags = f"--config_path={toy / 'tiny.yaml'}", f"--model_pretrained_path={path}"
     told = refuse(train.main, *flags, left=NOT_MADE)
     assert "base.ckpt" in told and len(told) < 3000
@@ -220,7 +221,7 @@ def test_weights_that_are_no_file(toy, refuse, make, kind):  # noqa: F811
 
 
 def test_surgery_of_a_cut_checkpoint(toy, refuse, params):  # noqa: F811
-    path = write_weights(toy / "base.ckpt", params)
+    path = write_ckpt(toy / "base.ckpt", params)
     cut(path, 0.5)
     flags = "--dataset", "coco", "--method", "remove", "--src-path", path, "--save-dir", toy / "out"
     assert "base.ckpt" in refuse(model_surgery.main, *flags, left=("out/*.ckpt",))

@@ -30,7 +30,7 @@ from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.network_define import parameters_of
 from src.util import write_json
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from src.weights.note import write_note
 from tests.helpers import small
 
@@ -71,7 +71,7 @@ def place(tmp_path_factory):
     content["data"]["custom"]["shapes"]["novel_classes"] = novel
     (root / "tiny.yaml").write_text(yaml.safe_dump(content))
     net = small.detector(small.section(backbone__norm="FrozenBN", backbone__freeze_at=0))
-    path = write_weights(root / "weights.ckpt", parameters_of(net))
+    path = write_ckpt(root / "weights.ckpt", parameters_of(net))
     info = json.loads((root / "shapes" / "annotations" / "test.json").read_text())
     ordered = sorted((one["id"], one["name"]) for one in info["categories"])
     write_note(path, [name for _, name in ordered if name in novel], {})

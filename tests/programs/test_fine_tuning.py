@@ -15,7 +15,7 @@ from src.engine.noise import Noise
 from src.model_utils.config import Solver
 from src.model_utils.errors import InputError
 from src.network_define import build_optimizer, parameters_of, set_parameters
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from src.weights.note import write_note
 from tests.helpers import small
 
@@ -164,7 +164,7 @@ def base(tmp_path):
 
 
 def test_start_from_removed_class_layers(start, target, base, tmp_path, caplog):
-    path = write_weights(tmp_path / "model_reset_remove.ckpt", model_surgery.removed(base))
+    path = write_ckpt(tmp_path / "model_reset_remove.ckpt", model_surgery.removed(base))
     write_note(path, (), {})
     with caplog.at_level(logging.INFO):
         assembly.load_detector(start, path, NAMES)
@@ -177,7 +177,7 @@ def test_start_from_removed_class_layers(start, target, base, tmp_path, caplog):
 
 @pytest.mark.parametrize("names", [NAMES, None])
 def test_start_from_a_whole_detector(start, base, tmp_path, names):
-    path = write_weights(tmp_path / "model_reset_surgery.ckpt", base)
+    path = write_ckpt(tmp_path / "model_reset_surgery.ckpt", base)
     if names:
         write_note(path, names, {})
     assembly.load_detector(start, path, NAMES)
@@ -207,7 +207,7 @@ def without(base, *endings):
     ],
 )
 def test_start_is_refused(start, target, base, tmp_path, change, names, message):
-    path = write_weights(tmp_path / "start.ckpt", change(base))
+    path = write_ckpt(tmp_path / "start.ckpt", change(base))
     if names:
         write_note(path, names, {})
     with pytest.raises(InputError, match=message):

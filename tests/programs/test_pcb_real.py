@@ -10,7 +10,7 @@ from src.assembly.calibration import make_calibrator
 from src.assembly.data import read_sets
 from src.data.transforms import to_xyxy
 from src.model_utils.config import load_config
-from src.weights.checkpoint import write_weights
+from src.weights.ckpt_format import write_ckpt
 from tests.defrcn.test_pcb_encoder import parameters
 from tests.helpers.data_helpers import shared
 
@@ -56,7 +56,7 @@ def test_real_pictures(case, tmp_path):
     """Every support picture is read; novel classes change, base classes do not."""
     folder, train, test, shots, novel, base = CASES[case]
     root = shared(folder.partition("/")[0]) / folder.partition("/")[2]
-    write_weights(tmp_path / "encoder.ckpt", parameters())
+    write_ckpt(tmp_path / "encoder.ckpt", parameters())
     path = tmp_path / "c.yaml"
     path.write_text(CONFIG.format(root=root, folder=tmp_path, train=train, test=test))
     config = load_config(path)

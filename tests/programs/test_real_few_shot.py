@@ -31,12 +31,8 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.network_define import parameters_of
 from src.tools import draw_kshot
-from src.weights.checkpoint import (
-    load_training_checkpoint,
-    load_weights,
-    save_checkpoint,
-    write_weights,
-)
+from src.weights.checkpoint import load_training_checkpoint, load_weights, save_checkpoint
+from src.weights.ckpt_format import write_ckpt
 from src.weights.initialise import initialise
 from tests.defrcn.test_pcb_encoder import parameters as encoder_parameters
 from tests.helpers.data_helpers import shared
@@ -246,7 +242,7 @@ def run(request, tmp_path_factory) -> Run:
         f"--pcb_modelpath={folder / 'encoder.ckpt'}",
     ]
     flags = [*places, *SMALL]
-    write_weights(folder / "encoder.ckpt", encoder_parameters())
+    write_ckpt(folder / "encoder.ckpt", encoder_parameters())
     base_detector(case, config, flags, base)
     surgery = [f"--dataset={case.dataset}", f"--method={case.method}", f"--src-path={base}"]
     if case.dataset.endswith(".yaml"):

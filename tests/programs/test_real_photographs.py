@@ -11,7 +11,8 @@ import pytest
 import eval as eval_program
 import train as train_program
 from src.model_utils.paths import project_folder
-from src.weights.checkpoint import load_training_checkpoint, load_weights, write_weights
+from src.weights.checkpoint import load_training_checkpoint, load_weights
+from src.weights.ckpt_format import write_ckpt
 from tests.golden import golden
 from tests.helpers.data_helpers import shared
 
@@ -38,7 +39,7 @@ def run(tmp_path_factory):
         (root / "cocosplit" / "datasplit" / f"{name}.json").write_text(json.dumps(content))
     state = golden.state_dict("base")
     backbone = {n: a for n, a in state.items() if n.startswith(("backbone.", "roi_heads.res5."))}
-    write_weights(folder / "backbone.ckpt", backbone)
+    write_ckpt(folder / "backbone.ckpt", backbone)
     flags = [
         f"--config_path={CONFIG}",
         f"--datasets_root={root}",

@@ -17,6 +17,7 @@ import pytest
 from src.model_utils.errors import InputError
 from src.weights import checkpoint as ck
 from src.weights import ckpt_format
+from src.weights.ckpt_format import write_ckpt
 
 INFO = {"class_names": ["cat", "dog"], "scale": 0.5}
 
@@ -270,7 +271,7 @@ def test_state_with_a_pickle_inside_is_refused(tmp_path):
 
 @pytest.fixture
 def plain(tmp_path):
-    return ck.write_weights(tmp_path / "plain.ckpt", _params())
+    return write_ckpt(tmp_path / "plain.ckpt", _params())
 
 
 def test_plain_weights_damaged(plain):
@@ -328,7 +329,7 @@ def test_files_without_crc_are_read_and_their_damage_is_no_crash(tmp_path, caplo
 def test_reader_equals_mindspore(tmp_path):
     dtypes = "int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 bool"
     params = {name: np.arange(6).reshape(1, 2, 3).astype(name) for name in dtypes.split()}
-    path = ck.write_weights(tmp_path / "all.ckpt", params)
+    path = write_ckpt(tmp_path / "all.ckpt", params)
     loaded = ms.load_checkpoint(str(path))
     _assert_same(ck.load_weights(path), {k: v.asnumpy() for k, v in loaded.items()})
     _assert_same(ck.load_weights(path), params)
@@ -337,7 +338,7 @@ def test_reader_equals_mindspore(tmp_path):
 def test_tensor_in_several_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(ckpt_format, "SLICE_BYTES", 1024)
     array = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
-    path = ck.write_weights(tmp_path / "pieces.ckpt", {"a": array[:1], "w": array, "z": array[1:]})
+    path = write_ckpt(tmp_path / "pieces.ckpt", {"a": array[:1], "w": array, "z": array[1:]})
     assert path.read_bytes().count(b"Float32") > 6
     _assert_same(ck.load_weights(path), {"a": array[:1], "w": array, "z": array[1:]})
 
@@ -363,7 +364,7 @@ def test_wrong_kind_of_file(tmp_path, name, hint):
 
 def test_weights_changed_beside_their_manifest_are_refused(tmp_path):
     path = _save(tmp_path, 1)
-    ck.write_weights(path, _params(4))
+    write_ckpt(path, _params(4))
     with pytest.raises(InputError, match=r"defrcn-1\.ckpt is damaged"):
         ck.load_weights(path)
     path.with_suffix(".json").unlink()
@@ -371,7 +372,7 @@ def test_weights_changed_beside_their_manifest_are_refused(tmp_path):
 
 
 def test_older_port_is_refused_when_loaded(tmp_path):
-    path = ck.write_weights(
+    path = write_ckpt(
         tmp_path / "old.ckpt", {"rpn_with_loss.rpn_convs_list.0.rpn_conv.weight": np.ones(3)}
     )
     with pytest.raises(InputError, match="older MindSpore port.*background.*pth2ckpt"):

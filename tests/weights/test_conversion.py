@@ -11,7 +11,8 @@ import pytest
 from src import pkl2ckpt, pth2ckpt
 from src.model_utils.errors import InputError
 from src.util import run_main
-from src.weights import checkpoint, conversion
+from src.weights import conversion
+from src.weights.ckpt_format import write_ckpt
 from tests.helpers import fake_torch
 from tests.helpers.weight_files import (
     ENCODER,
@@ -114,7 +115,7 @@ def files(tmp_path):
     """One whole file of every kind, and a folder."""
     params = detector()
     official_file(tmp_path / "a.pth", params)
-    checkpoint.write_weights(tmp_path / "a.ckpt", params)
+    write_ckpt(tmp_path / "a.ckpt", params)
     caffe2_file(tmp_path / "a.pkl")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:5000])
     (tmp_path / "cut.ckpt").write_bytes((tmp_path / "a.ckpt").read_bytes()[:5000])
