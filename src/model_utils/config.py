@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from src.model_utils.command_line import command_parser
 from src.model_utils.config_model import ModelSection, Section
@@ -256,7 +257,7 @@ def _source(key: str, sources: Mapping[str, str], path: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(_lists(value))
+    text = repr(to_jsonable_python(value))  # lists as they were written, not tuples
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -305,9 +306,3 @@ def _tuples(value: object) -> object:
     if isinstance(value, dict):
         return {key: _tuples(entry) for key, entry in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _lists(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _lists(entry) for key, entry in value.items()}
-    return [_lists(entry) for entry in value] if isinstance(value, tuple) else value

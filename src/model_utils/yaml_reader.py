@@ -132,14 +132,13 @@ def load_tree(path: Path) -> tuple[Tree, Sources]:
         InputError: As `read_tree`, and for a `base` that is not a path or leads back to itself.
     """
     chain: list[tuple[Path, Tree]] = []
-    seen: list[Path] = []
     following: Path | None = path
     while following is not None:
-        resolved = following.resolve()
-        if resolved in seen:
-            names = " -> ".join(str(p) for p, _ in [*chain, (following, {})])
-            raise InputError(f"{path}: base leads back to a file already read: {names}")
-        seen.append(resolved)
+        names = [str(file) for file, _ in chain] + [str(following)]
+        if following.resolve() in [file.resolve() for file, _ in chain]:
+            raise InputError(
+                f"{path}: base leads back to a file already read: {' -> '.join(names)}"
+            )
         tree = read_tree(following)
         chain.append((following, tree))
         base = tree.pop("base", None)
