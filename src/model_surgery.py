@@ -273,8 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.info("--device-target %s: not needed, no device is used", options.device_target)
     if not options.src_path.exists():
         raise InputError(f"--src-path: {options.src_path} does not exist; give a .ckpt or a folder")
-    found = read_weights(options.src_path, "--src-path")
-    source = replace(found, path=found.path.with_suffix(".ckpt"))
+    source = read_weights(options.src_path, "--src-path")
+    source = replace(source, path=source.path.with_suffix(".ckpt"))
     classes = _classes(options, flags, source.class_names)
     beside = options.src_path if options.src_path.is_dir() else options.src_path.parent
     target = operate(

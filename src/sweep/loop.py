@@ -211,12 +211,11 @@ class Runner:
     def _take(self, run: Run) -> None:
         """Read a finished run's figures; drop what an interruption left of its files."""
         content = read_result(run)
-        tidy(run)
+        tidy(run, content)
         name = self.orders.test_set or next(iter(content["metrics"]))
         found = figures(run, content, name)
         if self.sweep is None:
-            entry = content["metrics"][name]
-            self.sweep = self.describe(name, found, _protocol(entry))
+            self.sweep = self.describe(name, found, _protocol(content["metrics"][name]))
         if self.sweep.metric not in found.results:
             raise InputError(
                 f"--metric {self.sweep.metric}: the evaluation on {name} gives "

@@ -159,16 +159,13 @@ def begin(run: Run, keep: str) -> None:
     write_json(run.folder / STARTED, {**_head(run), "keep_checkpoints": keep})
 
 
-def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
-    """Record a run whose training and evaluation ended well; then drop what is not to be kept.
+def finish(run: Run, keep: str, seconds: float) -> None:
+    """Record a run whose training and evaluation ended well.
 
     Args:
         run: the run.
         keep: checkpoints to keep: "none", "last" or "all".
         seconds: wall time of the attempt that ended it.
-
-    Returns:
-        The content of the result file.
 
     Raises:
         InputError: training left no checkpoint, or no figures of its last step.
@@ -194,8 +191,6 @@ def finish(run: Run, keep: str, seconds: float) -> dict[str, Any]:
     if isinstance(support, dict) and "sha256" in support:
         content["support_set_sha256"] = support["sha256"]
     write_json(run.folder / RESULT, content)
-    tidy(run)
-    return content
 
 
 def read_result(run: Run) -> dict[str, Any]:
@@ -206,12 +201,11 @@ def read_result(run: Run) -> dict[str, Any]:
     return content
 
 
-def tidy(run: Run) -> None:
+def tidy(run: Run, content: Mapping[str, Any]) -> None:
     """Drop the checkpoints that are not kept and the run's MindRecord; may be repeated.
 
-    What is kept is what the result file says, whatever a later call asks for.
+    What is kept is what the result file, `content`, says, whatever a later call asks for.
     """
-    content = read_result(run)
     keep = content["keep_checkpoints"]
     if keep != "all":
         kept_step = content["iterations"] if keep == "last" else None
