@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import difflib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, get_args, get_origin
 import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
 
 from src.model_utils.command_line import command_parser
 from src.model_utils.config_model import ModelSection, Section
@@ -257,7 +257,7 @@ def _source(key: str, sources: Mapping[str, str], path: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(to_jsonable_python(value))  # lists as they were written, not tuples
+    text = repr(json.loads(json.dumps(value)))  # lists as they were written, not tuples
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

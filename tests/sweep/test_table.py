@@ -155,9 +155,9 @@ def test_the_plot_is_a_picture(tmp_path):
 
 
 def test_reported_tables_are_complete():
-    for (dataset, setting, _), entry in paper_figures.REPORTED.items():
+    for (dataset, setting, _), tables in paper_figures.REPORTED.items():
         count = len(paper_figures.SHOTS[dataset])
-        assert len(entry.paper) == len(entry.repository) == count
+        assert len(tables["paper"]) == len(tables["repository"]) == count
         assert len(paper_figures.ITERATIONS[dataset, setting]) == count
     assert len(paper_figures.REPORTED) == 8
     assert paper_figures.reported("voc", "gfsod", 3, "repository")[10] == 61.9
