@@ -111,12 +111,12 @@ def voc_classes(split: int | None, trained: tuple[str, ...]) -> Classes:
     the rows go to the same places.
     """
     for number in (split,) if split else (3, 2, 1):
-        found = classes_of(resolve_dataset(f"voc_2007_test_all{number}"), f"voc split {number}")
-        if found.base_names == trained:
+        classes = classes_of(resolve_dataset(f"voc_2007_test_all{number}"), f"voc split {number}")
+        if classes.base_names == trained:
             break
     if trained or split:
-        return found
-    return Classes("voc", found.positions, found.total)
+        return classes
+    return Classes("voc", classes.positions, classes.total)
 
 
 def configured_classes(config: Config, source: str, trained: tuple[str, ...]) -> Classes:

@@ -86,8 +86,8 @@ class _Rewriter:
 
     def __init__(self, model: Any, source: str) -> None:  # noqa: ANN401 - no types in the wheel
         self.model, self.source = model, source
-        self.given = {primitive.name: primitive for primitive in model.primitives}
-        self.made: dict[bytes, Any] = {}
+        self.primitives = {primitive.name: primitive for primitive in model.primitives}
+        self.shared: dict[bytes, Any] = {}
         self.problems: list[str] = []
         graph = model.graph
         self.constants = {n.output[0]: n.attribute[0] for n in graph.node if is_constant(n)}
@@ -114,13 +114,13 @@ class _Rewriter:
                 f"{self.source} cannot be written as MINDIR version {VERSION}: {listed}"
             )
         del self.model.primitives[:]
-        self.model.primitives.extend(self.made.values())
+        self.model.primitives.extend(self.shared.values())
         nodes = [*self.new_constants, *self.model.graph.node]
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
 
     def _rewrite(self, node: Any) -> None:  # noqa: ANN401
-        primitive = self.given.get(node.op_type.removeprefix("REF::"))
+        primitive = self.primitives.get(node.op_type.removeprefix("REF::"))
         if primitive is None:
             self.problems.append(f"{node.op_type}, which stands for a function")
             return
@@ -141,7 +141,7 @@ class _Rewriter:
             self._move_arguments(kind, node, changed)
         if kind == "Muls":
             node.input[1] = self._scalar_as_tensor(node.input[1])
-        node.op_type = f"REF::{self._shared(changed)}"
+        node.op_type = f"REF::{self._shared_name(changed)}"
 
     def _move_arguments(self, kind: str, node: Any, primitive: Any) -> None:  # noqa: ANN401
         """Constant inputs become attributes of the primitive."""
@@ -169,14 +169,14 @@ class _Rewriter:
             self.constants[new] = attribute
         return new
 
-    def _shared(self, primitive: Any) -> str:  # noqa: ANN401
+    def _shared_name(self, primitive: Any) -> str:  # noqa: ANN401
         """The name of a primitive: one for all nodes that need the same."""
         primitive.name = ""
         key = bytes(primitive.SerializeToString(deterministic=True))
-        if key not in self.made:
-            primitive.name = f"{primitive.op_type}:{len(self.made)}"
-            self.made[key] = primitive
-        return str(self.made[key].name)
+        if key not in self.shared:
+            primitive.name = f"{primitive.op_type}:{len(self.shared)}"
+            self.shared[key] = primitive
+        return str(self.shared[key].name)
 
 
 def is_constant(node: Any) -> bool:  # noqa: ANN401

@@ -114,14 +114,16 @@ class Experiment:
         for word in words:
             if not re.match("--.|-h$", word):
                 self._parser.error(f"'{word}' is not an option; write --key=value")
-        self.given, self.words = self._parser.parse_known_args(words)
+        self.options, self.words = self._parser.parse_known_args(words)
         self._refuse_words()
         self._check_values()
-        self.given.config_path = _from_caller(self.given.config_path, Path(caller))
+        self.options.config_path = _from_caller(self.options.config_path, Path(caller))
         self._start = self._start_words()
-        self._net = "_r101" if self.given.dataset in OFFICIAL else ""
-        self.split = self.given.split or ("1" if self.given.dataset == "voc" else "")
-        self.root = f"{self.given.checkpoints or 'checkpoints'}/{self.given.dataset}/{self.name}"
+        self._net = "_r101" if self.options.dataset in OFFICIAL else ""
+        self.split = self.options.split or ("1" if self.options.dataset == "voc" else "")
+        self.root = (
+            f"{self.options.checkpoints or 'checkpoints'}/{self.options.dataset}/{self.name}"
+        )
         self.base = f"{self.root}/defrcn_det{self._net}_base{self.split}"
         self.stamp = time.strftime("%Y%m%d-%H%M%S")
 
@@ -164,30 +166,30 @@ class Experiment:
                 self._parser.error(f"--{name} is no option of {self.script}")
 
     def _check_values(self) -> None:
-        given, fail = self.given, self._parser.error
+        options, fail = self.options, self._parser.error
         for name, (_, form, pattern, _) in {**OPTIONS, "cards": ((), "8", r"[1-9]\d*", "")}.items():
-            value = getattr(given, name, None)
+            value = getattr(options, name, None)
             # an empty one is one that was not given, but for those that have a default here
             if (value or value == "" and name in _NEVER_EMPTY) and not re.fullmatch(pattern, value):
                 advice = (
                     f"one of {form.replace('|', ' ')}" if "|" in form else f"a value such as {form}"
                 )
                 fail(f"--{name}={value}: give {advice}")
-        if given.split and given.dataset != "voc":
+        if options.split and options.dataset != "voc":
             fail("--split goes with --dataset=voc")
-        if given.dataset not in OFFICIAL and not given.config_path:
-            fail(f"--dataset={given.dataset} needs --config_path")
+        if options.dataset not in OFFICIAL and not options.config_path:
+            fail(f"--dataset={options.dataset} needs --config_path")
         if self.stage == "finetune":
-            if getattr(given, "node_rank", None) is not None:
+            if getattr(options, "node_rank", None) is not None:
                 fail("fine-tuning uses the cards of one machine; give each machine other --seeds")
-            if given.dataset not in OFFICIAL and not given.shots:
+            if options.dataset not in OFFICIAL and not options.shots:
                 fail("one's own data needs --shots")
 
     def _start_words(self) -> list[str]:
         """Flags for src.launch that say how many processes."""
-        pairs = ((name, getattr(self.given, name, None)) for name in _CLUSTER)
+        pairs = ((name, getattr(self.options, name, None)) for name in _CLUSTER)
         flags = {name: value for name, value in pairs if value is not None}
-        cards = int(getattr(self.given, "cards", None) or self._default_cards())
+        cards = int(getattr(self.options, "cards", None) or self._default_cards())
         self.cards = flags.get("worker_num", cards)
         if self.mode == "distribute" or cards > 1:
             flags = {"worker_num": cards, **flags}
@@ -211,9 +213,9 @@ class Experiment:
         return [*self._start, log, program, config_path, *self._device(), *flags, *self.words]
 
     def _base_config(self) -> str:
-        given = self.given
-        default = f"configs/{given.dataset}/defrcn_det{self._net}_base{self.split}.yaml"
-        return str(given.config_path or default)
+        options = self.options
+        default = f"configs/{options.dataset}/defrcn_det{self._net}_base{self.split}.yaml"
+        return str(options.config_path or default)
 
     def train(self) -> Iterator[list[str]]:
         """The base detector."""
@@ -228,32 +230,32 @@ class Experiment:
             self._base_config(),
             f"--save_checkpoint_path={self.base}",
             f"--eval_checkpoint_path={self.base}",
-            f"--result_path={self.given.result_path or f'{self.base}/eval-{self.stamp}'}",
+            f"--result_path={self.options.result_path or f'{self.base}/eval-{self.stamp}'}",
         )
 
     def _settings(self) -> Iterator[tuple[str, str, str]]:
         """Each setting with its protocol and the folder of its runs."""
-        chosen = self.given.setting or "both"
+        chosen = self.options.setting or "both"
         for setting in ("fsod", "gfsod") if chosen == "both" else (chosen,):
-            protocol = self.given.protocol or ("fsrw" if setting == "fsod" else "tfa")
+            protocol = self.options.protocol or ("fsrw" if setting == "fsod" else "tfa")
             folder = f"{self.root}/defrcn_{setting}{self._net}_novel{self.split}"
             yield setting, protocol, folder
 
     def finetune(self) -> Iterator[list[str]]:
         """A sweep for each setting."""
-        given = self.given
+        options = self.options
         for setting, protocol, folder in self._settings():
-            start = "model_pretrained_path" if given.model_pretrained_path else "base_checkpoint"
+            start = "model_pretrained_path" if options.model_pretrained_path else "base_checkpoint"
             flags = {
                 "output": folder,
-                "dataset": given.dataset if given.dataset in OFFICIAL else "own",
+                "dataset": options.dataset if options.dataset in OFFICIAL else "own",
                 "setting": setting,
                 "protocol": protocol,
                 "split": self.split,
-                "shots": given.shots,
-                "repeats" if protocol == "fsrw" else "seeds": given.seeds,
-                "config_path": (given.config_path or "").replace("{setting}", setting),
-                start: getattr(given, start) or self.base,
+                "shots": options.shots,
+                "repeats" if protocol == "fsrw" else "seeds": options.seeds,
+                "config_path": (options.config_path or "").replace("{setting}", setting),
+                start: getattr(options, start) or self.base,
             }
             words = [f"--{name}={value}" for name, value in flags.items() if value]
             if self.mode == "distribute":
@@ -276,7 +278,7 @@ class Experiment:
                 title = f"{setting}, {shot}-shot, set {number}, seed {seed}"
                 sys.stdout.write(f"== {title}: {folder}\n")
                 name = f"defrcn_{setting}{self._net}_novel{self.split}_{shot}shot.yaml"
-                config = self.given.config_path or f"configs/{self.given.dataset}/{name}"
+                config = self.options.config_path or f"configs/{self.options.dataset}/{name}"
                 yield self._program(
                     str(folder),
                     "eval.py",
@@ -298,9 +300,9 @@ class Experiment:
         """Folder, shot, K-shot set and training seed of the wanted runs with a checkpoint."""
         wanted_shots, wanted_seeds = (
             numbers(text, flag) if text else None
-            for text, flag in ((self.given.shots, "--shots"), (self.given.seeds, "--seeds"))
+            for text, flag in ((self.options.shots, "--shots"), (self.options.seeds, "--seeds"))
         )
-        found = []
+        runs = []
         for folder in (*Path(root).glob("*"), *Path(root).glob("*/repeat*")):
             name = folder.relative_to(root).as_posix()
             match = re.fullmatch(r"(\d+)shot_seed(\d+)(?:/repeat(\d+))?", name)
@@ -308,8 +310,8 @@ class Experiment:
                 shot, number = int(match[1]), int(match[2])
                 seed = int(match[3] or number)
                 if shot in (wanted_shots or (shot,)) and seed in (wanted_seeds or (seed,)):
-                    found.append((folder, shot, number, seed))
-        return sorted(found, key=lambda run: run[1:])
+                    runs.append((folder, shot, number, seed))
+        return sorted(runs, key=lambda run: run[1:])
 
 
 def _from_caller(path: str | None, caller: Path) -> str | None:

@@ -187,12 +187,12 @@ def _copy_out(transfer: Transfer, files: Any, came_in: dict[str, int]) -> None: 
 
 def _times(folder: Path) -> dict[str, int]:
     """When each file of a folder was written, in nanoseconds."""
-    found = {}
+    times = {}
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # temporary files come and go
             if path.is_file():
-                found[str(path)] = path.stat().st_mtime_ns
-    return found
+                times[str(path)] = path.stat().st_mtime_ns
+    return times
 
 
 def _copy(function: Any, source: str, target: str, seconds: float, key: str) -> None:  # noqa: ANN401
@@ -259,15 +259,15 @@ def _presence(transfer: Transfer) -> Iterator[None]:
 
 def _running(transfer: Transfer) -> set[int]:
     """Ranks of this machine that run, this process's own left out."""
-    found = set()
+    ranks = set()
     for path in transfer.state.glob(f"{_RUNNING}*"):
         rank = int(path.name.removeprefix(_RUNNING))
         if rank == transfer.rank:
             continue  # one's own lock is no obstacle to oneself, and closing would give it up
         with contextlib.suppress(FileNotFoundError), path.open("r+", encoding="utf-8") as handle:
             if not _take(handle):
-                found.add(rank)
-    return found
+                ranks.add(rank)
+    return ranks
 
 
 @contextlib.contextmanager

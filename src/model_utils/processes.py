@@ -214,13 +214,13 @@ def descendants(root: int | None = None, without: Collection[int] = ()) -> dict[
     for pid, parent, ended in _processes():
         if not ended and pid not in without:
             children.setdefault(parent, []).append(pid)
-    found: dict[int, str] = {}
+    roles: dict[int, str] = {}
     waiting = list(children.get(os.getpid() if root is None else root, ()))
     while waiting:
         pid = waiting.pop()
-        found[pid] = _role(pid)
+        roles[pid] = _role(pid)
         waiting += children.get(pid, ())
-    return found
+    return roles
 
 
 def _processes() -> Iterator[tuple[int, int, bool]]:

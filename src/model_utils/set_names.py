@@ -64,10 +64,10 @@ def parse_name(name: str, own: Collection[str] = ()) -> SetName | None:
         own: keys of `data.custom`.
     """
     full, shot, seed = split_shots(name) or (name, 0, 0)
-    found = _FULL.fullmatch(full)
-    if found is None or seed is None:
+    match = _FULL.fullmatch(full)
+    if match is None or seed is None:
         return None
-    family, part, split, number = found.groups()
+    family, part, split, number = match.groups()
     of_voc = family not in own and family != "coco14"
     parts = ("train", "test") if family in own else _PARTS.get(family, ())
     if part not in parts or bool(number) != of_voc:
@@ -80,10 +80,10 @@ def parse_name(name: str, own: Collection[str] = ()) -> SetName | None:
 
 def split_shots(name: str) -> tuple[str, int, int | None] | None:
     """The full set of a K-shot set, K, and its number (None for `seedx`); None for other names."""
-    found = _SHOTS.fullmatch(name)
-    if found is None:
+    match = _SHOTS.fullmatch(name)
+    if match is None:
         return None
-    return found["full"], int(found["shot"]), None if found["seed"] == "x" else int(found["seed"])
+    return match["full"], int(match["shot"]), None if match["seed"] == "x" else int(match["seed"])
 
 
 def is_few_shot(name: str) -> bool:
@@ -118,9 +118,9 @@ def name_patterns(own: Iterable[str]) -> list[str]:
 
 def names_like(name: str, own: Collection[str]) -> list[str]:
     """Every name of the kind that a misspelt one seems to be: of full sets, or of K-shot sets."""
-    found = _MISSPELT_SHOTS.search(name)
-    seed = found[2] if found and found[2].isdecimal() else "0"
-    ending = f"_{found[1]}shot_seed{seed}" if found else ""
+    misspelt = _MISSPELT_SHOTS.search(name)
+    seed = misspelt[2] if misspelt and misspelt[2].isdecimal() else "0"
+    ending = f"_{misspelt[1]}shot_seed{seed}" if misspelt else ""
     combinations = itertools.product(
         (*sorted(own), *_PARTS), ("train", "trainval", "test"), SPLITS, ("", *VOC_SPLITS)
     )

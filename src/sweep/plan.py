@@ -109,15 +109,15 @@ def places(
         seeds: see protocol.
         shot_seed: see protocol.
     """
-    found = []
+    runs = []
     for seed in seeds:
         for shot in shots:
             chosen = shot_seed if protocol == "fsrw" else seed
             folder = root / f"{shot}shot_seed{chosen}"
             if protocol == "fsrw":
                 folder = folder / f"repeat{seed}"
-            found.append(Place(shot, chosen, seed, folder))
-    return found
+            runs.append(Place(shot, chosen, seed, folder))
+    return runs
 
 
 def config_files(templates: Sequence[str], shots: Sequence[int]) -> dict[int, str]:
@@ -167,15 +167,15 @@ def check_sets(names: Sequence[str], place: Place) -> bool:
     Raises:
         InputError: one is of another shot or seed.
     """
-    found = [split_shots(name) for name in names]
-    for name, parts in zip(names, found):
+    parsed = [split_shots(name) for name in names]
+    for name, parts in zip(names, parsed):
         if parts and (parts[1] != place.shot or parts[2] not in (None, place.shot_seed)):
             raise InputError(
                 f"data.train: {name} is not the {place.shot}-shot set {place.shot_seed} of this "
                 "run; write {shot} and seedx, as in --data.train=[coco14_trainval_novel_"
                 "{shot}shot_seedx], or name a file for each shot in --config_path"
             )
-    return all(found)
+    return all(parsed)
 
 
 def identity(settings: Mapping[str, Any], checksums: Mapping[str, str]) -> dict[str, Any]:
@@ -205,15 +205,15 @@ def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
     half = CustomSource(annotations="-", images="-")
     custom = to_plain(CustomDataset(format="coco", train=half, test=half))
     sets = dict(stored.get("data", {}).get("custom", {}))
-    found = _like(identity(to_plain(Config()), {}), stored)
-    found["data"]["custom"] = {name: _like(custom, entry) for name, entry in sets.items()}
-    return {**found, "sha256": stored.get("sha256", {})}
+    filled = _like(identity(to_plain(Config()), {}), stored)
+    filled["data"]["custom"] = {name: _like(custom, entry) for name, entry in sets.items()}
+    return {**filled, "sha256": stored.get("sha256", {})}
 
 
 def _like(defaults: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of one tree with the values of another, where that has them."""
-    found = {}
+    merged = {}
     for key, value in defaults.items():
         old = stored.get(key, value)
-        found[key] = _like(value, old) if value and isinstance(value, dict) else old
-    return found
+        merged[key] = _like(value, old) if value and isinstance(value, dict) else old
+    return merged

@@ -240,12 +240,12 @@ def main_table(runs: Sequence[RunFigures], sweep: Sweep) -> str:
     ]
     rows = []
     for shot, group in by_shot(runs).items():
-        found = summarize([run.results[sweep.metric] for run in group])
-        halves = (found.t_half, found.z_half)
+        summary = summarize([run.results[sweep.metric] for run in group])
+        halves = (summary.t_half, summary.z_half)
         row = [
-            *(str(shot), str(found.count), figure(found.mean)),
+            *(str(shot), str(summary.count), figure(summary.mean)),
             *(figure(half) if math.isnan(half) else f"± {half:.2f}" for half in halves),
-            *(figure(found.sigma), figure(found.low), figure(found.high)),
+            *(figure(summary.sigma), figure(summary.low), figure(summary.high)),
             *(figure(line.get(shot, math.nan), 1) for line in (paper, repository) if paper),
             *(_span([run.iterations for run in group]), _span([run.images for run in group])),
             *(_against_official(group, official.get(shot)) if official else ()),
@@ -334,9 +334,9 @@ def runs_csv(runs: Sequence[RunFigures]) -> str:
     header = ["shot", "shot_seed", "seed", "iterations", "images", "seconds", *names]
     lines: list[list[object]] = []
     for run in sorted(runs, key=lambda run: (run.shot, run.shot_seed, run.seed)):
-        found = figures(run)
+        known = figures(run)
         numbers = (run.shot, run.shot_seed, run.seed, run.iterations, run.images)
-        cells = (_cell(found.get(name)) for name in names)
+        cells = (_cell(known.get(name)) for name in names)
         lines.append([*numbers, f"{run.seconds:.1f}", *cells])
     return csv_text(header, lines)
 

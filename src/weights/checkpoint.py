@@ -271,8 +271,8 @@ def _manifests(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    found = [path for path in folder.iterdir() if _MANIFEST_NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (_sequence(path) or math.inf, _step(path)))
+    manifests = [path for path in folder.iterdir() if _MANIFEST_NAME.fullmatch(path.name)]
+    return sorted(manifests, key=lambda path: (_sequence(path) or math.inf, _step(path)))
 
 
 def _step(manifest: Path) -> int:

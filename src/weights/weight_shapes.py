@@ -72,10 +72,10 @@ class EncoderLayout:
 
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, torchvision's names."""
-        found = _resnet_shapes(self, _TORCHVISION)
-        found["fc.weight"] = (self.num_outputs, self.out_channels[-1])
-        found["fc.bias"] = (self.num_outputs,)
-        return found
+        shapes = _resnet_shapes(self, _TORCHVISION)
+        shapes["fc.weight"] = (self.num_outputs, self.out_channels[-1])
+        shapes["fc.bias"] = (self.num_outputs,)
+        return shapes
 
     def reach(self) -> int:
         """Pixels, in every direction, beyond which a cell of the last map sees nothing."""
@@ -96,11 +96,11 @@ class EncoderLayout:
 def _resnet_shapes(layout: EncoderLayout, names: _Names) -> Shapes:
     """Name and shape of every convolution and norm."""
     stem, stages, shortcut, norm = names
-    found: Shapes = {}
+    shapes: Shapes = {}
 
     def add(convolution: str, its_norm: str, *shape: int) -> None:
-        found[f"{convolution}.weight"] = shape
-        found.update({f"{its_norm}.{part}": shape[:1] for part in _NORM})
+        shapes[f"{convolution}.weight"] = shape
+        shapes.update({f"{its_norm}.{part}": shape[:1] for part in _NORM})
 
     add(*stem, layout.stem_channels, 3, 7, 7)
     for stage, count in enumerate(layout.blocks):
@@ -113,7 +113,7 @@ def _resnet_shapes(layout: EncoderLayout, names: _Names) -> Shapes:
                 add(f"{name}.conv{number}", f"{name}.{norm.format(number)}", *size)
             if block == 0 and layout.projected(stage):
                 add(f"{name}.{shortcut[0]}", f"{name}.{shortcut[1]}", out, before, 1, 1)
-    return found
+    return shapes
 
 
 def encoder_layout(
@@ -182,11 +182,11 @@ class DetectorLayout:
         widths = tuple(out // 4 for out in channels)
         blocks = STAGE_BLOCKS[self.depth]
         resnet = EncoderLayout(blocks, self.stem_channels, widths, channels, num_outputs=0)
-        found = _resnet_shapes(resnet, _OFFICIAL)
+        shapes = _resnet_shapes(resnet, _OFFICIAL)
         res4, res5 = channels[2:]
 
         def add(name: str, *shape: int) -> None:
-            found[f"{name}.weight"], found[f"{name}.bias"] = shape, shape[:1]
+            shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
 
         if self.num_anchors:
             add(f"{_HEAD}.conv", res4, res4, 3, 3)
@@ -194,11 +194,11 @@ class DetectorLayout:
             add(f"{_HEAD}.anchor_deltas", 4 * self.num_anchors, res4, 1, 1)
         for name, there in (("affine_rpn", self.affine_rpn), ("affine_rcnn", self.affine_rcnn)):
             if there:
-                found.update({f"{name}.{part}": (1, res4, 1, 1) for part in ("weight", "bias")})
+                shapes.update({f"{name}.{part}": (1, res4, 1, 1) for part in ("weight", "bias")})
         if self.num_classes:
             add(f"{_PREDICTOR}.cls_score", self.num_classes + 1, res5)
             add(f"{_PREDICTOR}.bbox_pred", 4 * self.num_classes, res5)
-        return found
+        return shapes
 
     def keys(self) -> dict[str, str]:
         """Value by the key that sets it, of the parts that are there."""
