@@ -7,9 +7,15 @@ entries passes. Here every length is checked, so damage ends in a sentence. Tool
 rearrange weights need neither a device nor the three seconds that importing MindSpore takes. What
 is written is byte for byte what `mindspore.save_checkpoint(..., crc_check=True)` writes.
 
-The format is a protocol buffer, see `_PROTO`. A tensor of more than 512 MB is spread over
-consecutive values of the same name. A file written with `crc_check=True` ends in `crc_num` and the
-CRC-32 of what precedes as 10 bytes.
+The format is a protocol buffer, in effect a list of fields, each a key (number and wire type)
+followed by a value:
+
+    Checkpoint   1: Value, repeated
+    Value        1: name   2: Tensor   (3: map tensor, not used for network weights)
+    Tensor       1: dimension, repeated   2: type name   3: bytes, little-endian
+
+A tensor of more than 512 MB is spread over consecutive values of the same name. A file written
+with `crc_check=True` ends in `crc_num` and the CRC-32 of what precedes as 10 bytes.
 """
 
 from __future__ import annotations
@@ -22,8 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf.message import DecodeError
 
 from src.model_utils.errors import InputError
 from src.util import atomic_path
@@ -32,28 +36,7 @@ from src.util import atomic_path
 SLICE_BYTES = 512 << 20
 _FOOTER = b"crc_num"
 _FOOTER_SIZE = len(_FOOTER) + 10
-# A value's field 3, a map tensor, is not used for network weights; numbers are little-endian.
-_PROTO = """
-name: "defrcn/checkpoint.proto"
-message_type {
-  name: "Checkpoint"
-  field { name: "value" number: 1 label: LABEL_REPEATED type_name: "Value" }
-}
-message_type {
-  name: "Value"
-  field { name: "tag" number: 1 label: LABEL_REQUIRED type: TYPE_BYTES }
-  field { name: "tensor" number: 2 label: LABEL_REQUIRED type_name: "Tensor" }
-}
-message_type {
-  name: "Tensor"
-  field { name: "dims" number: 1 label: LABEL_REPEATED type: TYPE_UINT64 }
-  field { name: "tensor_type" number: 2 label: LABEL_REQUIRED type: TYPE_BYTES }
-  field { name: "tensor_content" number: 3 label: LABEL_REQUIRED type: TYPE_BYTES }
-}
-"""
-_POOL = descriptor_pool.DescriptorPool()
-_POOL.Add(text_format.Parse(_PROTO, descriptor_pb2.FileDescriptorProto()))
-_Checkpoint: Any = message_factory.GetMessageClass(_POOL.FindMessageTypeByName("Checkpoint"))
+_VARINT, _BYTES = 0, 2
 _CODES = {
     "Int8": "i1",
     "UInt8": "u1",
@@ -88,7 +71,7 @@ def read_ckpt(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], bool
     source = Path(path)
     try:
         content = memoryview(source.read_bytes())
-        has_crc = content[-_FOOTER_SIZE:][: len(_FOOTER)] == _FOOTER
+        has_crc = bytes(content[-_FOOTER_SIZE:][: len(_FOOTER)]) == _FOOTER
         if has_crc:
             expected = int.from_bytes(content[-10:], "big")
             content = content[:-_FOOTER_SIZE]
@@ -107,23 +90,20 @@ def read_ckpt(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], bool
 
 
 def _arrays(content: memoryview) -> dict[str, np.ndarray]:
-    checkpoint = _Checkpoint()
-    try:
-        checkpoint.ParseFromString(bytes(content))
-    except DecodeError as error:
-        raise _FormatError("an entry is cut off or no entry") from error
-    checkpoint.DiscardUnknownFields()
-    if not checkpoint.IsInitialized() or checkpoint.ByteSize() != len(content):
-        raise _FormatError("fields are missing, unknown, or there twice")
-    pieces: dict[str, list[bytes]] = {}
+    pieces: dict[str, list[memoryview]] = {}
     heads: dict[str, tuple[tuple[int, ...], str]] = {}
     previous = None
-    for value in checkpoint.value:
-        tensor = value.tensor
-        name, head = _text(value.tag), (tuple(tensor.dims), _text(tensor.tensor_type))
+    for entry in _message(content, {1: memoryview})[1]:
+        names, tensors = _message(entry, {1: memoryview, 2: memoryview}).values()
+        if len(names) != 1 or len(tensors) != 1:
+            raise _FormatError("an entry without its one name and its one tensor")
+        dims, kinds, data = _message(tensors[0], {1: int, 2: memoryview, 3: memoryview}).values()
+        if len(kinds) != 1 or len(data) != 1:
+            raise _FormatError("a tensor without its one type and its one content")
+        name, head = _text(names[0]), (tuple(dims), _text(kinds[0]))
         if heads.setdefault(name, head) != head or (name in pieces and name != previous):
             raise _FormatError(f"'{name[:99]}' occurs twice")
-        pieces.setdefault(name, []).append(tensor.tensor_content)
+        pieces.setdefault(name, []).extend(data)
         previous = name
     return {
         name: _array(name, *heads[name], data)
@@ -132,7 +112,7 @@ def _arrays(content: memoryview) -> dict[str, np.ndarray]:
     }
 
 
-def _array(name: str, dims: tuple[int, ...], kind: str, data: list[bytes]) -> np.ndarray:
+def _array(name: str, dims: tuple[int, ...], kind: str, data: list[memoryview]) -> np.ndarray:
     if kind not in _CODES and kind != "BFloat16":
         raise _FormatError(f"'{name[:99]}' has the unknown type '{kind[:99]}'")
     shape = () if dims == (0,) else dims  # a scalar is written with the one dimension 0
@@ -148,11 +128,52 @@ def _array(name: str, dims: tuple[int, ...], kind: str, data: list[bytes]) -> np
     return array.astype(dtype.newbyteorder("="))
 
 
-def _text(content: bytes) -> str:
+def _message(content: memoryview, types: Mapping[int, type]) -> dict[int, list[Any]]:
+    """The values of a message by field number, for each field in `types`; others are refused."""
+    found: dict[int, list[Any]] = {number: [] for number in types}
+    for number, value in _fields(content):
+        if not isinstance(value, types.get(number, ())):
+            raise _FormatError(f"an unexpected field {number}")
+        found[number].append(value)
+    return found
+
+
+def _text(content: memoryview) -> str:
     try:
-        return content.decode()
+        return str(content, "utf-8")
     except UnicodeDecodeError as error:
         raise _FormatError("a name that is no text") from error
+
+
+def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield number and value of every field; the lengths must fill the content exactly."""
+    position = 0
+    while position < len(content):
+        key, position = _read_varint(content, position)
+        value, position = _read_varint(content, position)
+        if key & 7 == _VARINT:
+            yield key >> 3, value
+        elif key & 7 == _BYTES:
+            if value > len(content) - position:
+                raise _FormatError("an entry reaches beyond the end")
+            yield key >> 3, content[position : position + value]
+            position += value
+        else:
+            raise _FormatError(f"wire type {key & 7}")
+
+
+def _read_varint(content: memoryview, position: int) -> tuple[int, int]:
+    """Decode a base-128 number, least significant group first, at most 64 bits."""
+    result = 0
+    for shift in range(0, 64, 7):
+        if position >= len(content):
+            raise _FormatError("the end comes within a number")
+        byte = content[position]
+        position += 1
+        result |= (byte & 127) << shift
+        if byte < 128:
+            return result, position
+    raise _FormatError("a number without end")
 
 
 def write_ckpt(path: str | os.PathLike[str], params: Mapping[str, np.ndarray]) -> Path:
@@ -189,8 +210,24 @@ def write_ckpt(path: str | os.PathLike[str], params: Mapping[str, np.ndarray]) -
 
 def _entries(name: str, array: np.ndarray) -> Iterator[bytes]:
     """The entries of one array."""
-    content = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    tensor = {"dims": array.shape, "tensor_type": _KINDS[array.dtype.str[1:]].encode()}
+    content = memoryview(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    dims = b"".join(b"\x08" + _varint(size) for size in array.shape)
+    kind = _field(2, _KINDS[array.dtype.str[1:]].encode())
     for start in range(0, len(content), SLICE_BYTES):
-        piece = {**tensor, "tensor_content": content[start : start + SLICE_BYTES]}
-        yield _Checkpoint(value=[{"tag": name.encode(), "tensor": piece}]).SerializeToString()
+        tensor = dims + kind + _field(3, content[start : start + SLICE_BYTES])
+        yield _field(1, _field(1, name.encode()) + _field(2, tensor))
+
+
+def _field(number: int, value: bytes | memoryview) -> bytes:
+    """A field of bytes: key (number and wire type), length, value."""
+    return b"".join((_varint(number << 3 | _BYTES), _varint(len(value)), value))
+
+
+def _varint(number: int) -> bytes:
+    """A base-128 number, least significant group first."""
+    groups = bytearray()
+    while number > 127:
+        groups.append(number & 127 | 128)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
