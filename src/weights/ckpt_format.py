@@ -7,8 +7,9 @@ entries passes. Here every length is checked, so damage ends in a sentence. Tool
 rearrange weights need neither a device nor the three seconds that importing MindSpore takes. What
 is written is byte for byte what `mindspore.save_checkpoint(..., crc_check=True)` writes.
 
-The format is a protocol buffer, in effect a list of fields, each a key (number and wire type)
-followed by a value:
+The format is a protocol buffer, read by hand because MindSpore has to be imported before anything
+that imports protobuf (it chooses protobuf's implementation). It is in effect a list of fields, each
+a key (number and wire type) followed by a value:
 
     Checkpoint   1: Value, repeated
     Value        1: name   2: Tensor   (3: map tensor, not used for network weights)
