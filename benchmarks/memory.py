@@ -23,7 +23,7 @@ from PIL import Image
 
 from src.assembly.schedule import make_schedule
 from src.assembly.training import make_detector, make_trainer
-from src.data.batching import Batch
+from src.data.batching import Batch, Preprocessing
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord
 from src.defrcn.data_types import XYWH, Annotation, Record
 from src.engine.inference import Network, detect, rows_of
@@ -102,7 +102,9 @@ def measure(options: argparse.Namespace, root: Path) -> dict[str, list[float]]:
             training=training,
             show_progress=False,
         )
-    loader = TrainLoader(root / "train", min_sizes=config.input.min_size_train, max_size=128)
+    loader = TrainLoader(
+        root / "train", Preprocessing(max_size=128), min_sizes=config.input.min_size_train
+    )
     net = make_detector(config, NAMES)
     initialise(net, 0)
     schedule = make_schedule(config, 1)
@@ -111,7 +113,7 @@ def measure(options: argparse.Namespace, root: Path) -> dict[str, list[float]]:
     trainer.run(sampled(loader, found["training"], max(options.steps // 200, 1)))
     loader.close()
     gc.collect()
-    test = EvalLoader(root / "test", min_size=80, max_size=128)
+    test = EvalLoader(root / "test", Preprocessing(max_size=128), min_size=80)
     every = max(options.pictures // 200, 1)
     detections = detect(
         Network(build_eval_step(net, exact=True), idle_wait=True),

@@ -3,28 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import os
-import weakref
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from src.data.batch_plan import Sample, endless_batches
-from src.data.batching import (
-    Batch,
-    InputShapes,
-    Prepared,
-    Preprocessing,
-    check_shapes,
-    parse_shapes,
-    run_job,
-)
+from src.data.batch_plan import endless_batches
+from src.data.batching import Batch, Prepared, Preprocessing, check_shapes, run_job
 from src.data.mindrecord_build import build_mindrecord, usable_for_training
-from src.data.mindrecord_io import MindRecordInfo, open_mindrecord, read_rows
-from src.data.prefetch import Prefetcher
-from src.data.transforms import PILLOW_MAX_PIXELS, resized_shape
+from src.data.mindrecord_io import MindRecordInfo, Row, open_mindrecord, read_rows
+from src.data.prefetch import prefetch
+from src.data.transforms import resized_shape
 from src.defrcn import meta_coco, meta_voc
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
@@ -35,6 +26,7 @@ __all__ = [
     "Batch",
     "EvalLoader",
     "MindRecordInfo",
+    "Preprocessing",
     "TrainLoader",
     "build_mindrecord",
     "load_dataset",
@@ -43,6 +35,7 @@ __all__ = [
     "usable_for_training",
 ]
 
+DEFAULTS = Preprocessing()
 READERS = {"coco": meta_coco, "voc": meta_voc}
 
 
@@ -82,78 +75,77 @@ def load_dataset(
     return infos[0], records
 
 
-def _check_sharding(rank: int, world_size: int) -> None:
-    if not 0 <= rank < world_size:
-        raise InputError(f"rank {rank} is not within 0..{world_size - 1}")
+class _Loader:
+    """A MindRecord folder and how its pictures are prepared.
+
+    Attributes:
+        num_images: images of all ranks.
+        class_names: the position is the class index.
+    """
+
+    def __init__(
+        self,
+        mindrecord_dir: str | os.PathLike[str],
+        settings: Preprocessing,
+        min_sizes: Sequence[int],
+        num_workers: int,
+        *,
+        batch_size: int = 1,
+        grouped: bool = False,
+    ) -> None:
+        self._info = info = open_mindrecord(mindrecord_dir)
+        self.num_images = info.num_rows
+        self.class_names = info.class_names
+        self._settings = settings = replace(settings, num_slots=info.max_boxes)
+        self._min_sizes = tuple(min_sizes)
+        self._num_workers = max(num_workers, 1)
+        check_shapes(
+            info.sizes,
+            min_sizes=min_sizes,
+            max_size=settings.max_size,
+            shapes=settings.shapes,
+            batch_size=batch_size,
+            grouped=grouped,
+        )
+
+    def _prepare(self, row: Row, short_edge: int, flip: bool = False) -> Prepared:
+        size = resized_shape(row.height, row.width, short_edge, self._settings.max_size)
+        return row, size, flip
+
+    def _batches(self, jobs: Iterator[Callable[[], Batch]]) -> Generator[Batch, None, None]:
+        return prefetch(jobs, self._num_workers, self._num_workers + 1)
 
 
-def _train_jobs(
-    *,
-    info: MindRecordInfo,
-    plan: Iterator[list[Sample]],
-    seed: int,
-    min_sizes: Sequence[int],
-    flip_probability: float,
-    settings: Preprocessing,
-) -> Generator[Callable[[], Batch], None, None]:
-    """Read the rows of each planned batch in order; draw its sizes and flips."""
-    planned: deque[list[Sample]] = deque()
-
-    def indices() -> Iterator[int]:
-        for batch in plan:
-            planned.append(batch)
-            yield from (row for _, row in batch)
-
-    rows = read_rows(info, indices())
-    while True:
-        first = next(rows)  # the plan of a batch is known once its first row has been asked for
-        prepared: list[Prepared] = []
-        positions = [position for position, _ in planned.popleft()]
-        for position in positions:
-            row = next(rows) if prepared else first
-            draw = generator(seed, Stream.SAMPLE, position)
-            short_edge = min_sizes[int(draw.integers(len(min_sizes)))]
-            flip = bool(draw.random() < flip_probability)
-            size = resized_shape(row.height, row.width, short_edge, settings.max_size)
-            prepared.append((row, size, flip))
-        yield functools.partial(run_job, prepared, settings, positions)
-
-
-class TrainLoader:
+class TrainLoader(_Loader):
     """Endless training batches of one rank.
 
     Batch number b depends only on the data, the settings, `seed`, `rank`, `world_size` and b;
-    `start_batch=b` continues bit for bit. Images are read and prepared in other threads.
+    `start_batch=b` continues bit for bit. Images are prepared in other threads.
 
     Args:
         mindrecord_dir: folder made by `build_mindrecord(..., training=True)`.
+        settings: see `Preprocessing`; `num_slots` is the folder's.
         batch_size: images a batch.
         seed: decides the order, the sizes and the flips; not negative.
         rank: this process among `world_size`.
         world_size: processes that share the data.
         start_batch: number of the first batch.
         min_sizes: short edges to choose from, in pixels.
-        max_size: limit of the long edge.
         flip_probability: of a horizontal flip.
-        pixel_mean: B, G, R, taken off.
-        pixel_std: B, G, R, divided by.
-        input_shapes: "exact", or [height, width] pairs that batches are padded to.
         aspect_ratio_grouping: batches hold only images wider than high, or only others.
         num_workers: threads that prepare batches.
-        max_image_pixels: larger images are refused.
 
     Attributes:
-        num_images: training images of all ranks.
-        class_names: the position is the class index.
         next_batch: number of the batch that `next()` gives.
 
     Raises:
-        InputError: the folder is not whole, or an image does not fit `input_shapes`.
+        InputError: the folder is not whole, or an image does not fit the shapes of `settings`.
     """
 
     def __init__(
         self,
         mindrecord_dir: str | os.PathLike[str],
+        settings: Preprocessing = DEFAULTS,
         *,
         batch_size: int = 1,
         seed: int = 0,
@@ -161,42 +153,22 @@ class TrainLoader:
         world_size: int = 1,
         start_batch: int = 0,
         min_sizes: Sequence[int] = (640, 672, 704, 736, 768, 800),
-        max_size: int = 1333,
         flip_probability: float = 0.5,
-        pixel_mean: Sequence[float] = (103.53, 116.28, 123.675),
-        pixel_std: Sequence[float] = (1.0, 1.0, 1.0),
-        input_shapes: InputShapes = "exact",
         aspect_ratio_grouping: bool = True,
         num_workers: int = 2,
-        max_image_pixels: int = PILLOW_MAX_PIXELS,
     ) -> None:
-        _check_sharding(rank, world_size)
-        if batch_size < 1 or start_batch < 0 or seed < 0 or not min_sizes:
-            raise InputError(
-                f"batch_size {batch_size}, start_batch {start_batch}, seed {seed} and min_sizes "
-                f"{list(min_sizes)}: must be at least 1, 0, 0 and one number"
-            )
-        info = open_mindrecord(mindrecord_dir)
-        self.num_images = info.num_rows
-        self.class_names = info.class_names
-        self.next_batch = start_batch
-        self._num_workers = max(num_workers, 1)
-        settings = Preprocessing(
-            max_size=max_size,
-            pixel_mean=tuple(pixel_mean),
-            pixel_std=tuple(pixel_std),
-            shapes=parse_shapes(input_shapes),
-            num_slots=info.max_boxes,
-            max_pixels=max_image_pixels,
-        )
-        check_shapes(
-            info.sizes,
-            min_sizes=min_sizes,
-            max_size=max_size,
-            shapes=settings.shapes,
+        super().__init__(
+            mindrecord_dir,
+            settings,
+            min_sizes,
+            num_workers,
             batch_size=batch_size,
             grouped=aspect_ratio_grouping,
         )
+        self.next_batch = start_batch
+        self._seed = seed
+        self._flip_probability = flip_probability
+        sizes = self._info.sizes
         self._plan = functools.partial(
             endless_batches,
             num_rows=self.num_images,
@@ -204,100 +176,71 @@ class TrainLoader:
             seed=seed,
             rank=rank,
             world_size=world_size,
-            is_landscape=info.sizes[:, 1] > info.sizes[:, 0] if aspect_ratio_grouping else None,
+            is_landscape=sizes[:, 1] > sizes[:, 0] if aspect_ratio_grouping else None,
         )
-        # a function of the module: the loading thread must not keep the loader alive
-        self._jobs = functools.partial(
-            _train_jobs,
-            info=info,
-            seed=seed,
-            min_sizes=tuple(min_sizes),
-            flip_probability=flip_probability,
-            settings=settings,
-        )
-        self._prefetcher: Prefetcher[Batch] | None = None
+        self._running: Generator[Batch, None, None] | None = None
+
+    def _jobs(self) -> Iterator[Callable[[], Batch]]:
+        """Read the rows of each planned batch in order; draw its sizes and flips."""
+        planned, ahead = itertools.tee(self._plan(start_batch=self.next_batch))
+        rows = read_rows(self._info, (row for batch in ahead for _, row in batch))
+        for batch in planned:
+            positions = [position for position, _ in batch]
+            prepared = []
+            for position, row in zip(positions, rows):
+                draw = generator(self._seed, Stream.SAMPLE, position)
+                short_edge = self._min_sizes[int(draw.integers(len(self._min_sizes)))]
+                flip = bool(draw.random() < self._flip_probability)
+                prepared.append(self._prepare(row, short_edge, flip))
+            yield functools.partial(run_job, prepared, self._settings, positions)
 
     def __iter__(self) -> TrainLoader:
         return self
 
     def __next__(self) -> Batch:
-        if self._prefetcher is None:
-            jobs = self._jobs(plan=self._plan(start_batch=self.next_batch))
-            self._prefetcher = Prefetcher(jobs, self._num_workers, self._num_workers + 1)
-            weakref.finalize(self, self._prefetcher.close)
-        batch = next(self._prefetcher)
+        if self._running is None:
+            self._running = self._batches(self._jobs())
+        batch = next(self._running)
         self.next_batch += 1
         return batch
 
     def close(self) -> None:
         """Stop the threads; iterating afterwards goes on with `next_batch`."""
-        if self._prefetcher is not None:
-            self._prefetcher.close()
-            self._prefetcher = None
+        if self._running is not None:
+            self._running.close()
+            self._running = None
 
 
-class EvalLoader:
+class EvalLoader(_Loader):
     """The images of a test set one by one, in the order of the records.
 
     Every iteration starts from the beginning; `len()` is the number of this rank's images. The
     arguments are those of `TrainLoader`; `min_size` is the one short edge.
 
-    Attributes:
-        num_images: test images of all ranks.
-        class_names: the position is the class index.
-
     Raises:
-        InputError: the folder is not whole, or an image does not fit `input_shapes`.
+        InputError: the folder is not whole, or an image does not fit the shapes of `settings`.
     """
 
     def __init__(
         self,
         mindrecord_dir: str | os.PathLike[str],
+        settings: Preprocessing = DEFAULTS,
         *,
         rank: int = 0,
         world_size: int = 1,
         min_size: int = 800,
-        max_size: int = 1333,
-        pixel_mean: Sequence[float] = (103.53, 116.28, 123.675),
-        pixel_std: Sequence[float] = (1.0, 1.0, 1.0),
-        input_shapes: InputShapes = "exact",
         num_workers: int = 2,
-        max_image_pixels: int = PILLOW_MAX_PIXELS,
     ) -> None:
-        _check_sharding(rank, world_size)
-        self._info = open_mindrecord(mindrecord_dir)
-        self.num_images = self._info.num_rows
-        self.class_names = self._info.class_names
+        super().__init__(mindrecord_dir, settings, (min_size,), num_workers)
         self._indices = range(rank, self.num_images, world_size)
-        self._min_size = min_size
-        self._num_workers = max(num_workers, 1)
-        self._settings = Preprocessing(
-            max_size=max_size,
-            pixel_mean=tuple(pixel_mean),
-            pixel_std=tuple(pixel_std),
-            shapes=parse_shapes(input_shapes),
-            num_slots=self._info.max_boxes,
-            max_pixels=max_image_pixels,
-        )
-        check_shapes(
-            self._info.sizes,
-            min_sizes=(min_size,),
-            max_size=max_size,
-            shapes=self._settings.shapes,
-            batch_size=1,
-            grouped=False,
-        )
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def _jobs(self) -> Generator[Callable[[], Batch], None, None]:
-        settings = self._settings
-        for row in read_rows(self._info, self._indices):
-            size = resized_shape(row.height, row.width, self._min_size, settings.max_size)
-            yield functools.partial(run_job, [(row, size, False)], settings)
-
     def __iter__(self) -> Iterator[Batch]:
-        ahead = self._num_workers + 1
-        with contextlib.closing(Prefetcher(self._jobs(), self._num_workers, ahead)) as batches:
-            yield from batches
+        return self._batches(self._jobs())
+
+    def _jobs(self) -> Iterator[Callable[[], Batch]]:
+        for row in read_rows(self._info, self._indices):
+            prepared = self._prepare(row, self._min_sizes[0])
+            yield functools.partial(run_job, [prepared], self._settings)

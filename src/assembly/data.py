@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from src.calibration.support_set import SupportSet
+from src.data.batching import Preprocessing, parse_shapes
 from src.dataset import load_dataset, open_dataset
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
@@ -31,6 +32,17 @@ def _places(config: Config) -> dict[str, Any]:
         "custom": config.data.custom,
         "official_vocsplit_sampling": config.data.official_vocsplit_sampling,
     }
+
+
+def preprocessing(config: Config, max_size: int) -> Preprocessing:
+    """How pictures are brought to the network, with a limit of the long edge."""
+    return Preprocessing(
+        max_size=max_size,
+        pixel_mean=config.input.pixel_mean,
+        pixel_std=config.input.pixel_std,
+        shapes=parse_shapes(config.input.input_shapes),
+        max_pixels=config.data.max_image_pixels,
+    )
 
 
 def read_sets(config: Config, names: tuple[str, ...]) -> tuple[DatasetInfo, list[Record]]:

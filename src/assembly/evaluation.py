@@ -11,7 +11,7 @@ from pathlib import Path
 
 from src import detecteval
 from src.assembly.calibration import make_calibrator
-from src.assembly.data import encoder_path, read_sets
+from src.assembly.data import encoder_path, preprocessing, read_sets
 from src.assembly.training import load_into, shared_mindrecord
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
@@ -76,15 +76,11 @@ def open_test_sets(
         shared_mindrecord(config, records, folder, info.class_names, training=False, group=group)
         loader = EvalLoader(
             folder,
+            preprocessing(config, config.input.max_size_test),
             rank=group.rank,
             world_size=group.size,
             min_size=config.input.min_size_test,
-            max_size=config.input.max_size_test,
-            pixel_mean=config.input.pixel_mean,
-            pixel_std=config.input.pixel_std,
-            input_shapes=config.input.input_shapes,
             num_workers=config.data.num_workers,
-            max_image_pixels=config.data.max_image_pixels,
         )
         sets.append(TestSet(info, records, loader))
     return sets

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from src.assembly.data import TrainingData
+from src.assembly.data import TrainingData, preprocessing
 from src.calibration.support_set import FILE_NAME
 from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.data_types import Record
@@ -95,20 +95,16 @@ def open_training_data(
     )
     return TrainLoader(
         config.train_mindrecord_dir,
+        preprocessing(config, config.input.max_size_train),
         batch_size=config.solver.images_per_card,
         seed=config.seed,
         rank=group.rank,
         world_size=group.size,
         start_batch=start_batch,
         min_sizes=config.input.min_size_train,
-        max_size=config.input.max_size_train,
         flip_probability=config.input.flip_probability,
-        pixel_mean=config.input.pixel_mean,
-        pixel_std=config.input.pixel_std,
-        input_shapes=config.input.input_shapes,
         aspect_ratio_grouping=config.data.aspect_ratio_grouping,
         num_workers=config.data.num_workers,
-        max_image_pixels=config.data.max_image_pixels,
     )
 
 

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Union
 
 import numpy as np
+from PIL import Image
 
 from src.data.mindrecord_io import Row
 from src.data.transforms import (
+    PILLOW_MAX_PIXELS,
     check_size,
     decode,
     normalise_into,
@@ -21,7 +23,7 @@ from src.data.transforms import (
 )
 from src.model_utils.errors import InputError
 
-InputShapes = Union[Literal["exact"], Sequence[Sequence[int]]]
+InputShapes = Union[Literal["exact"], Sequence[tuple[int, int]]]
 
 
 @dataclass
@@ -59,6 +61,8 @@ class Batch:
 class Preprocessing:
     """The settings that pictures and boxes are brought to the model frame with.
 
+    The defaults are the paper's.
+
     Attributes:
         max_size: limit of the long edge.
         pixel_mean: B, G, R.
@@ -69,24 +73,19 @@ class Preprocessing:
         max_pixels: larger images are refused.
     """
 
-    max_size: int
-    pixel_mean: tuple[float, ...]
-    pixel_std: tuple[float, ...]
-    shapes: tuple[tuple[int, int], ...]
-    num_slots: int
-    max_pixels: int
+    max_size: int = 1333
+    pixel_mean: tuple[float, ...] = (103.53, 116.28, 123.675)
+    pixel_std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    shapes: tuple[tuple[int, int], ...] = ()
+    num_slots: int = 1
+    max_pixels: int = PILLOW_MAX_PIXELS
 
 
 def parse_shapes(input_shapes: InputShapes) -> tuple[tuple[int, int], ...]:
-    """Fixed shapes, smallest area first; none for "exact"."""
-    if isinstance(input_shapes, str):
-        if input_shapes != "exact":
-            raise InputError(f"input_shapes {input_shapes!r} is neither 'exact' nor a list")
+    """Fixed shapes as (height, width), smallest area first; none for "exact"."""
+    if input_shapes == "exact":
         return ()
-    shapes = [tuple(int(side) for side in shape) for shape in input_shapes]
-    if not shapes or any(len(shape) != 2 or min(shape) <= 0 for shape in shapes):
-        raise InputError(f"input_shapes {input_shapes!r} must hold [height, width] pairs")
-    return tuple(sorted(((h, w) for h, w in shapes), key=lambda shape: shape[0] * shape[1]))
+    return tuple(sorted(input_shapes, key=lambda shape: shape[0] * shape[1]))
 
 
 def fit_shape(height: int, width: int, shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -162,14 +161,29 @@ def collate(
     Raises:
         InputError: an image does not decode or has another size than annotated.
     """
+    pictures = (_decoded(row, settings.max_pixels) for row, _, _ in prepared)
+    return assemble(pictures, prepared, settings, positions)
+
+
+def _decoded(row: Row, max_pixels: int) -> Image.Image:
+    image = decode(row.content, row.file_name, max_pixels)
+    check_size(image, row.height, row.width, row.file_name)
+    return image
+
+
+def assemble(
+    pictures: Iterable[Image.Image],
+    prepared: Sequence[Prepared],
+    settings: Preprocessing,
+    positions: Sequence[int] = (),
+) -> Batch:
+    """`collate` for pictures that are decoded already; the rows' `content` is not looked at."""
     heights, widths = zip(*(size for _, size, _ in prepared))
     padded = (max(heights), max(widths))
     shape = fit_shape(*padded, settings.shapes)
     images = np.zeros((len(prepared), 3, *shape), dtype=np.float32)
     labels = []
-    for plane, (row, (height, width), flip) in zip(images, prepared):
-        image = decode(row.content, row.file_name, settings.max_pixels)
-        check_size(image, row.height, row.width, row.file_name)
+    for plane, image, (row, (height, width), flip) in zip(images, pictures, prepared):
         pixels = to_bgr(resize(image, height, width), flip)
         normalise_into(plane[:, :height, :width], pixels, settings.pixel_mean, settings.pixel_std)
         boxes, valid = transform_boxes(row.boxes, (row.height, row.width), (height, width), flip)

@@ -28,7 +28,7 @@ from src.data.mindrecord_io import (
     whole_folder,
 )
 from src.data.mindrecord_wait import WAIT_MINUTES, await_folder, locked
-from src.data.prefetch import Prefetcher
+from src.data.prefetch import prefetch
 from src.data.transforms import (
     PILLOW_MAX_PIXELS,
     check_size,
@@ -140,14 +140,13 @@ def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | st
     name = record.file_name
     try:
         content = read_regular(name, MAX_IMAGE_BYTES)  # what a row of MindRecord can hold
+        oddities = header(content, name, (record.height, record.width))
+        image = decode(content, name, max_pixels)
+        check_size(image, record.height, record.width, name)
     except OSError as error:
         return f"{name}: cannot be read ({error.strerror})"
     except ValueError as error:
         return f"{name}: cannot be read ({error})"
-    try:
-        oddities = header(content, name, (record.height, record.width))
-        image = decode(content, name, max_pixels)
-        check_size(image, record.height, record.width, name)
     except InputError as error:
         return str(error)
     return content, oddities
@@ -205,7 +204,7 @@ def _write(
     """Check the images in threads (Pillow decodes outside the interpreter lock), write in order."""
     problems: list[str] = []
     jobs = (functools.partial(_read_image, record, max_pixels) for record, _, _ in kept)
-    with contextlib.closing(Prefetcher(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
+    with contextlib.closing(prefetch(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
         for (record, boxes, classes), result in zip(kept, checked):
             progress.update()
             if isinstance(result, str):

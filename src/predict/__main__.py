@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from src.assembly.calibration import make_calibrator
-from src.assembly.data import describe_set
+from src.assembly.data import describe_set, preprocessing
 from src.assembly.evaluation import (
     detections,
     evaluation_checkpoint,
@@ -31,7 +31,7 @@ from src.assembly.evaluation import (
     make_inference,
 )
 from src.assembly.training import make_detector
-from src.data.batching import Batch, Preprocessing, parse_shapes
+from src.data.batching import Batch
 from src.data.transforms import to_bgr
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo
@@ -94,14 +94,7 @@ class Detector:
         source = load_for_evaluation(net, checkpoint, self.info.class_names)
         self.outputs_of = make_inference(config, net)
         self.calibrator = make_calibrator(config, self.info, source)
-        self.settings = Preprocessing(
-            max_size=config.input.max_size_test,
-            pixel_mean=config.input.pixel_mean,
-            pixel_std=config.input.pixel_std,
-            shapes=parse_shapes(config.input.input_shapes),
-            num_slots=1,
-            max_pixels=config.data.max_image_pixels,
-        )
+        self.settings = preprocessing(config, config.input.max_size_test)
 
     def shown(self, image: Image.Image, source: str, name: str, notes: list[str]) -> Shown:
         """See `inputs.make_batch`."""

@@ -16,17 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.batching import Batch, Preprocessing, fit_shape
-from src.data.transforms import (
-    DECODE_ERRORS,
-    check_pixels,
-    decode,
-    is_deep,
-    normalise_into,
-    resize,
-    resized_shape,
-    to_bgr,
-)
+from src.data.batching import Batch, Preprocessing, assemble
+from src.data.mindrecord_io import Row
+from src.data.transforms import DECODE_ERRORS, check_pixels, decode, is_deep, resized_shape
 from src.model_utils.errors import InputError
 from src.util import atomic_path, read_regular
 
@@ -121,14 +113,14 @@ def read_image(path: Path, max_pixels: int) -> tuple[Image.Image, list[str]]:
         content = read_regular(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        with Image.open(io.BytesIO(content)) as header:
-            deep, frames = is_deep(header), getattr(header, "n_frames", 1)
-    except (Image.DecompressionBombError, *DECODE_ERRORS):
-        deep, frames = False, 1  # `decode` says what is wrong
-    notes = [f"first of {frames} frames"] if frames > 1 else []
-    if deep:
-        notes.append("16 bits a pixel, brought to 8")
+    notes = []
+    # what is wrong with a picture is said by `decode`
+    with contextlib.suppress(Image.DecompressionBombError, *DECODE_ERRORS):
+        header = Image.open(io.BytesIO(content))
+        if (frames := getattr(header, "n_frames", 1)) > 1:
+            notes.append(f"first of {frames} frames")
+        if is_deep(header):
+            notes.append("16 bits a pixel, brought to 8")
     return decode(content, str(path), max_pixels), notes
 
 
@@ -148,25 +140,13 @@ def make_batch(image: Image.Image, name: str, min_size: int, settings: Preproces
         InputError: the picture is too large, or fits into no fixed shape.
     """
     check_pixels(image, name, settings.max_pixels)
-    height, width = resized_shape(image.height, image.width, min_size, settings.max_size)
+    size = (image.height, image.width)
+    row = Row(b"", np.zeros((0, 4), np.float32), np.zeros(0, np.int32), *size, name, name)
+    resized = resized_shape(*size, min_size, settings.max_size)
     try:
-        shape = fit_shape(height, width, settings.shapes)
+        return assemble([image], [(row, resized, False)], settings)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    images = np.zeros((1, 3, *shape), dtype=np.float32)
-    pixels = to_bgr(resize(image, height, width))
-    normalise_into(images[0, :, :height, :width], pixels, settings.pixel_mean, settings.pixel_std)
-    return Batch(
-        images=images,
-        image_sizes=np.array([(height, width)], dtype=np.float32),
-        padded_size=np.array((height, width), dtype=np.int32),
-        gt_boxes=np.zeros((1, 1, 4), dtype=np.float32),
-        gt_classes=np.zeros((1, 1), dtype=np.int32),
-        gt_valid=np.zeros((1, 1), dtype=bool),
-        image_ids=[name],
-        file_names=[name],
-        original_sizes=np.array([(image.height, image.width)], dtype=np.int32),
-    )
 
 
 class VideoReader:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from src.data.batching import Preprocessing
 from src.dataset import TrainLoader, build_mindrecord, load_dataset
 from src.defrcn.built_datacategory import (
     VOC_CLASSES,
@@ -388,7 +389,8 @@ def test_records_of_single_objects_train(tmp_path):
     build_mindrecord(
         records, folder, class_names=info.class_names, training=True, show_progress=False
     )
-    loader = TrainLoader(folder, batch_size=2, min_sizes=(30,), max_size=60, flip_probability=0.0)
+    settings = Preprocessing(max_size=60)
+    loader = TrainLoader(folder, settings, batch_size=2, min_sizes=(30,), flip_probability=0.0)
     assert loader.num_images == 6
     seen = Counter()
     for _ in range(6):

@@ -172,7 +172,7 @@ def test_mapper_through_mindrecord(tmp_path):
     build_mindrecord(
         records, folder, class_names=info.class_names, training=False, show_progress=False
     )
-    loader = EvalLoader(folder, pixel_mean=(0.0, 0.0, 0.0))
+    loader = EvalLoader(folder, Preprocessing(pixel_mean=(0.0, 0.0, 0.0)))
     batches = {batch.image_ids[0]: batch for batch in loader}
     assert list(batches) == [record.image_id for record in records]
     for entry in golden.record("14_data")["mapper"]["test_800"]:

@@ -23,7 +23,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from src.assembly.evaluation import gather_rows
-from src.data.batching import Batch
+from src.data.batching import Batch, Preprocessing
 from src.dataset import TrainLoader, build_mindrecord
 from src.engine.inference import Network, detect, rows_of
 from src.engine.noise import Noise
@@ -82,16 +82,14 @@ def loader(folder, group, start=0):
     group.wait()
     return TrainLoader(
         place,
+        # Near 1, as a network with frozen statistics wants them: else rounding grows every step.
+        Preprocessing(max_size=SIZE[1], pixel_mean=(128.0,) * 3, pixel_std=(60.0,) * 3),
         batch_size=PICTURES // group.size,
         seed=SEED,
         rank=group.rank,
         world_size=group.size,
         start_batch=start,
         min_sizes=SIZE[:1],
-        max_size=SIZE[1],
-        pixel_mean=(128.0, 128.0, 128.0),
-        # Near 1, as a network with frozen statistics wants them: else rounding grows every step.
-        pixel_std=(60.0, 60.0, 60.0),
         aspect_ratio_grouping=False,
     )
 

@@ -14,6 +14,7 @@ from PIL import Image
 import eval as evaluation
 from src.assembly import training as assembly
 from src.assembly.data import read_sets
+from src.data.batching import Preprocessing
 from src.dataset import EvalLoader
 from src.demo.make_data import make_demo_data
 from src.evaluation.result_folder import INDEX
@@ -131,8 +132,10 @@ def test_equal_to_evaluation(place, evaluated, tmp_path, capsys):
 
 
 def test_input_is_bit_equal_to_evaluations(place, tmp_path):
-    loader = EvalLoader(place.root / "mindrecord" / "test", min_size=64, max_size=100)
-    settings = predict.Preprocessing(100, (103.53, 116.28, 123.675), (1.0,) * 3, (), 1, 10**8)
+    loader = EvalLoader(
+        place.root / "mindrecord" / "test", Preprocessing(max_size=100), min_size=64
+    )
+    settings = Preprocessing(100, (103.53, 116.28, 123.675), (1.0,) * 3, (), 1, 10**8)
     for wanted in loader:
         image, notes = predict.read_image(predict.Path(wanted.file_names[0]), 10**8)
         batch = predict.make_batch(image, "x", 64, settings)
@@ -140,9 +143,9 @@ def test_input_is_bit_equal_to_evaluations(place, tmp_path):
         for name in ARRAYS:
             assert np.array_equal(getattr(batch, name), getattr(wanted, name)), name
             assert getattr(batch, name).dtype == getattr(wanted, name).dtype
-    shapes = predict.Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((128, 128),), 1, 10**8)
+    shapes = Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((128, 128),), 1, 10**8)
     assert predict.make_batch(image, "x", 64, shapes).images.shape == (1, 3, 128, 128)
-    small = predict.Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((32, 32),), 1, 10**8)
+    small = Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((32, 32),), 1, 10**8)
     with pytest.raises(InputError, match=r"x: input_shapes: none of"):
         predict.make_batch(image, "x", 64, small)
 
