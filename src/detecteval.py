@@ -11,12 +11,10 @@ detections.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import io
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +42,7 @@ from src.evaluation.figures import (
     report,
     select,
 )
-from src.evaluation.voc_eval import evaluate_voc
+from src.evaluation.voc_eval import voc_figures
 from src.model_utils.set_names import parse_name
 
 __all__ = [
@@ -54,8 +52,6 @@ __all__ = [
     "dataset_ground_truth",
     "detections_to_rows",
     "evaluate",
-    "evaluate_coco",
-    "evaluate_voc",
     "ground_truth_from_records",
     "metric_of",
     "per_category_table",
@@ -91,90 +87,67 @@ def evaluate(
     metric: str = "auto",
     pcb: bool | None = None,
 ) -> Evaluation:
-    """Judge detections on a test set.
+    """Judge detections on a test set as the official evaluators do.
 
     Args:
-        info: The test set, its classes filled in.
-        ground_truth: See `evaluate_coco` and `dataset_ground_truth`.
-        rows: Detections.
+        info: The test set, its classes filled in; without novel ones there is no split to report.
+        ground_truth: COCO annotations (`images`, `annotations`, `categories`), other classes and
+            all, as `dataset_ground_truth` gives them. Not changed.
+        rows: Detections; those of other classes than the set's are left out.
         metric: see `metric_of`.
         pcb: Whether the scores are calibrated; None: not known.
 
     Raises:
-        InputError: See `evaluate_coco`.
-    """
-    metric = metric_of(info.name, metric)
-    judge = (
-        evaluate_coco
-        if metric == "coco"
-        else functools.partial(evaluate_voc, eleven_points=metric == "voc07")
-    )
-    evaluation = judge(
-        ground_truth,
-        rows,
-        dataset=info.name,
-        class_names=info.class_names,
-        category_ids=info.category_ids,
-        base_classes=info.base_classes,
-        novel_classes=info.novel_classes,
-    )
-    return replace(evaluation, pcb=pcb)
-
-
-def evaluate_coco(
-    ground_truth: Mapping[str, Any],
-    rows: Sequence[Row],
-    *,
-    dataset: str,
-    class_names: Sequence[str],
-    category_ids: Sequence[int],
-    base_classes: Collection[str] = (),
-    novel_classes: Collection[str] = (),
-) -> Evaluation:
-    """Judge detections as the official evaluator does.
-
-    Args:
-        ground_truth: COCO annotations (`images`, `annotations`, `categories`), other classes and
-            all. Not changed.
-        rows: Detections; those of other classes than `class_names` are left out.
-        dataset: Name of the test set.
-        class_names: The test set's classes, and
-        category_ids: their ids in the ground truth, in the same order.
-        base_classes: Names of the whole data set's base classes.
-        novel_classes: And of its novel classes; without any there is no split to report.
-
-    Raises:
         InputError: If there are no images, or a row is wrong or of an unknown image or category.
     """
-    chosen = select(ground_truth, rows, dataset=dataset, category_ids=category_ids)
+    metric = metric_of(info.name, metric)
+    chosen = select(ground_truth, rows, dataset=info.name, category_ids=info.category_ids)
     logger.info(
         "judging %d detections on %d images of %s",
         len(chosen.detections),
         len(chosen.images),
-        dataset,
+        info.name,
     )
-    ordered = sorted(set(category_ids))
-    accumulated = _accumulate(chosen, ordered)
-    members = group_members(class_names, category_ids, base_classes, novel_classes)
-    groups, lines = {}, {}
-    for group, identities in members.items():
-        columns = [ordered.index(identity) for identity in identities]
-        groups[group], lines[group] = _summarize(accumulated, columns)
-    precision = accumulated.eval["precision"]
-    columns_of = {name: ordered.index(one) for name, one in zip(class_names, category_ids)}
+    members = group_members(info)
+    if metric == "coco":
+        evaluator = f"pycocotools {importlib.metadata.version('pycocotools')}"
+        groups, lines, ap, ap50 = _coco_figures(chosen, info.category_ids, members)
+    else:
+        evaluator, lines = "src.evaluation.voc_eval", {}
+        groups, ap, ap50 = voc_figures(
+            chosen, info.category_ids, members, eleven_points=metric == "voc07"
+        )
     return Evaluation(
-        dataset=dataset,
-        metric="coco",
-        evaluator=f"pycocotools {importlib.metadata.version('pycocotools')}",
+        dataset=info.name,
+        metric=metric,
+        evaluator=evaluator,
         num_images=len(chosen.images),
         num_objects=chosen.num_objects,
         num_detections=len(chosen.detections),
         groups=groups,
-        group_sizes={group: len(identities) for group, identities in members.items()},
+        group_sizes={group: len(indices) for group, indices in members.items()},
         lines=lines,
-        per_class={name: _class_ap(precision, at) for name, at in columns_of.items()},
-        per_class_ap50={name: _class_ap(precision[:1], at) for name, at in columns_of.items()},
+        per_class=dict(zip(info.class_names, ap)),
+        per_class_ap50=dict(zip(info.class_names, ap50)),
+        pcb=pcb,
     )
+
+
+def _coco_figures(
+    chosen: Selection, category_ids: Sequence[int], members: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, dict[str, float]], dict[str, str], list[float], list[float]]:
+    """COCO's figures (percent) and lines of each group, AP of each class, and its AP50."""
+    ordered = sorted(set(category_ids))
+    accumulated = _accumulate(chosen, ordered)
+    column_of = [ordered.index(identity) for identity in category_ids]
+    groups, lines = {}, {}
+    for group, indices in members.items():
+        columns = [column_of[index] for index in indices]
+        groups[group], lines[group] = _summarize(accumulated, columns)
+    precision = accumulated.eval["precision"]
+    ap = [_class_ap(precision, column) for column in column_of]
+    ap50 = [_class_ap(precision[:1], column) for column in column_of]
+    return groups, lines, ap, ap50
 
 
 class _Evaluator(COCOeval):  # type: ignore[misc]

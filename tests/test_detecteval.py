@@ -13,7 +13,7 @@ from src.defrcn.meta_coco import read_json
 from src.detecteval import (
     UNDEFINED,
     detections_to_rows,
-    evaluate_coco,
+    evaluate,
     ground_truth_from_records,
     per_category_table,
     read_rows,
@@ -22,6 +22,7 @@ from src.detecteval import (
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.util import write_json
+from tests.helpers.data_helpers import named_set
 
 CHECKOUT = project_folder()
 SHARED = Path(os.environ.get("DEFRCN_SHARED_DATA") or CHECKOUT.parent / "shared" / "data")
@@ -48,8 +49,7 @@ def row(image, category, box, score=0.9):
 
 
 def judge(ground_truth, rows, **keys):
-    settings = {"dataset": "toy", "class_names": ("cat", "dog"), "category_ids": (3, 5)}
-    return evaluate_coco(ground_truth, rows, **{**settings, **keys})
+    return evaluate(named_set(**keys), ground_truth, rows, metric="coco")
 
 
 @needs_official
@@ -66,15 +66,7 @@ def test_figures_of_the_official_example(split, key, prefix):
     info = resolve_dataset(f"coco14_test_{split}")
     ground_truth = read_json(OFFICIAL / "instances_val2014_100.json")
     rows = read_rows(OFFICIAL / "instances_val2014_fakebbox100_results.json")
-    evaluation = evaluate_coco(
-        ground_truth,
-        rows,
-        dataset=info.name,
-        class_names=info.class_names,
-        category_ids=info.category_ids,
-        base_classes=info.base_classes,
-        novel_classes=info.novel_classes,
-    )
+    evaluation = evaluate(info, ground_truth, rows)
     assert evaluation.num_images == expected["images"]
     for name, value in expected[key].items():
         assert evaluation.groups["all"][name] == pytest.approx(100 * value, abs=1e-6), name
@@ -98,14 +90,10 @@ def test_figures_of_the_official_example(split, key, prefix):
 @needs_official
 def test_printed_lines_are_the_official_ones():
     info = resolve_dataset("coco14_test_all")
-    evaluation = evaluate_coco(
+    evaluation = evaluate(
+        info,
         read_json(OFFICIAL / "instances_val2014_100.json"),
         read_rows(OFFICIAL / "instances_val2014_fakebbox100_results.json"),
-        dataset=info.name,
-        class_names=info.class_names,
-        category_ids=info.category_ids,
-        base_classes=info.base_classes,
-        novel_classes=info.novel_classes,
     )
     text = report(evaluation)
     values = "0.505 0.697 0.573 0.586 0.519 0.501 0.387 0.594 0.595 0.640 0.566 0.564".split()

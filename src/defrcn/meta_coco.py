@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -67,17 +69,16 @@ def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
     Raises:
         InputError: it is not; `source` (file, image, annotation) is in the message.
     """
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
+    numbers = isinstance(box, (list, tuple)) and all(type(value) in (int, float) for value in box)
+    if not numbers or len(box) != 4:
         raise InputError(f"{source}: box {box!r} is not a list of four numbers")
-    for value in box:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{source}: box {box!r} is not a list of four numbers")
-        if not -math.inf < value < math.inf:  # also right for whole numbers beyond any float
-            raise InputError(f"{source}: box {box!r} holds NaN or infinity; correct or remove it")
     try:
-        return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+        x, y, width, height = map(float, box)
     except OverflowError:
         raise InputError(f"{source}: the numbers of the box are too large") from None
+    if not all(map(math.isfinite, (x, y, width, height))):
+        raise InputError(f"{source}: box {box!r} holds NaN or infinity; correct or remove it")
+    return x, y, width, height
 
 
 def read_json(path: Path, optional: Sequence[str] = (), remedy: str = "") -> Json:
@@ -106,9 +107,9 @@ def read_json(path: Path, optional: Sequence[str] = (), remedy: str = "") -> Jso
     return dict(content)
 
 
-def _annotations(info: DatasetInfo) -> Json:
-    remedy = _COCO_REMEDY if info.class_source is None else _OWN_REMEDY
-    return read_json(info.annotations, remedy=remedy)
+def _is_id(value: object) -> bool:
+    """Whether it is a whole number of 64 bits."""
+    return type(value) is int and abs(value) <= MAX_ID
 
 
 def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
@@ -116,30 +117,27 @@ def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
     found: dict[int, str] = {}
     for entry in content["categories"]:
         number, name = entry.get("id"), entry.get("name")
-        if isinstance(number, bool) or not isinstance(number, int) or not isinstance(name, str):
-            raise InputError(f"{path}: category {entry!r} lacks an integer id or a name")
-        if abs(number) > MAX_ID:
-            raise InputError(f"{path}: the id of category {name!r} is too large")
+        if not _is_id(number) or not isinstance(name, str):
+            raise InputError(f"{path}: category {entry!r} lacks a whole number as id or a name")
         if number in found or name in found.values():
             raise InputError(f"{path}: category id {number} or name {name!r} occurs twice")
         found[number] = name
     return sorted(found.items())
 
 
-def check_novel(info: DatasetInfo, names: list[str]) -> None:
-    """Refuse novel classes that the data set does not have."""
+def with_classes(info: DatasetInfo, categories: list[tuple[int, str]]) -> DatasetInfo:
+    """Fill the class fields from (id, name) pairs in the data set's order.
+
+    Raises:
+        InputError: a novel class is not among them, or none is left in the split.
+    """
+    names = [name for _, name in categories]
     for novel in info.novel_classes:
         if novel not in names:
             raise InputError(
                 f"{info.name}: novel class {novel!r} is not a class of {info.class_source}"
                 f"{suggestion(novel, names)}"
             )
-
-
-def with_classes(info: DatasetInfo, categories: list[tuple[int, str]]) -> DatasetInfo:
-    """Fill the class fields from (id, name) pairs in the data set's order."""
-    names = [name for _, name in categories]
-    check_novel(info, names)
     class_names, category_ids = split_classes(categories, info.novel_classes, info.split)
     if not class_names:
         raise InputError(f"{info.name}: no class is left in this split of {info.class_source}")
@@ -163,9 +161,8 @@ def read_classes(info: DatasetInfo) -> DatasetInfo:
 
 def _check_categories(info: DatasetInfo, content: Json) -> None:
     """The file's own category table must not contradict the classes that are in use."""
-    table = dict(zip(info.category_ids, info.class_names))
-    if info.class_source is None:
-        table = dict(COCO_CATEGORIES)
+    own = zip(info.category_ids, info.class_names)
+    table = dict(COCO_CATEGORIES if info.class_source is None else own)
     for number, name in _categories(content, info.annotations):
         if table.get(number, name) != name:
             raise InputError(
@@ -174,24 +171,13 @@ def _check_categories(info: DatasetInfo, content: Json) -> None:
             )
 
 
-def _size(image: Json, source: str) -> tuple[int, int]:
-    """Height and width of an image entry."""
-    sizes = []
-    for key in ("height", "width"):
-        value = image.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_SIDE:
-            raise InputError(f"{source}: {key} {value!r} is not a whole number from 1 on")
-        sizes.append(value)
-    return sizes[0], sizes[1]
-
-
 def _annotation(
     entry: Json, info: DatasetInfo, index_of: Mapping[int, int], image: str
 ) -> Annotation | None:
     """One annotation, or None for a class of the other split."""
     source = f"{info.annotations}: annotation {entry.get('id')!r} of image {image}"
     number = entry.get("category_id")
-    if isinstance(number, bool) or not isinstance(number, int):
+    if not _is_id(number):
         raise InputError(f"{source}: category_id {number!r} is not a whole number")
     if number not in info.known_category_ids:
         raise InputError(f"{source}: category id {number} is not among the data set's categories")
@@ -211,10 +197,9 @@ def _images(content: Json, path: Path) -> dict[int | str, Json]:
     images: dict[int | str, Json] = {}
     for image in content["images"]:
         number = image.get("id")
-        if isinstance(number, bool) or not isinstance(number, (int, str)):
-            raise InputError(f"{path}: image {image.get('file_name')!r} has no id")
-        if isinstance(number, int) and abs(number) > MAX_ID:
-            raise InputError(f"{path}: the id of image {image.get('file_name')!r} is too large")
+        if not _is_id(number) and not isinstance(number, str):
+            name = image.get("file_name")
+            raise InputError(f"{path}: image {name!r} has no id, or a number beyond 64 bits")
         if number in images:
             raise InputError(f"{path}: image id {number!r} occurs twice")
         images[number] = image
@@ -225,29 +210,43 @@ def _images(content: Json, path: Path) -> dict[int | str, Json]:
 
 def _check_annotation_ids(content: Json, path: Path) -> None:
     """An object listed twice would count twice; ids may be left out."""
-    seen = set()
-    for entry in content["annotations"]:
-        number = entry.get("id")
-        if not isinstance(number, (int, str)):
-            continue
-        if number in seen:
-            raise InputError(
-                f"{path}: annotation id {number!r} occurs twice; give each object its own, or none"
-            )
-        seen.add(number)
+    ids = (entry.get("id") for entry in content["annotations"])
+    times = Counter(number for number in ids if isinstance(number, (int, str)))
+    number, most = max(times.items(), key=itemgetter(1), default=(None, 1))
+    if most > 1:
+        raise InputError(
+            f"{path}: annotation id {number!r} occurs twice; give each object its own, or none"
+        )
 
 
 def _record(
     number: int | str, image: Json, objects: Sequence[Annotation], info: DatasetInfo
 ) -> Record:
     source = f"{info.annotations}: image {number!r} ({image.get('file_name')!r})"
-    height, width = _size(image, source)
+    for key in ("height", "width"):
+        value = image.get(key)
+        if type(value) is not int or not 0 < value <= MAX_SIDE:
+            raise InputError(f"{source}: {key} {value!r} is not a whole number from 1 on")
     path = image_path(info.image_root, image.get("file_name"), source)
-    return Record(path, number, height, width, tuple(objects))
+    return Record(path, number, image["height"], image["width"], tuple(objects))
+
+
+def _objects(
+    content: Json, images: Mapping[int | str, Json], info: DatasetInfo, category_ids: Sequence[int]
+) -> Iterator[tuple[int | str | None, Annotation | None, Json]]:
+    """Each annotation: its image's id (None: unlisted), the object (None: another class), itself."""
+    index_of = {number: info.category_ids.index(number) for number in category_ids}
+    for entry in content["annotations"]:
+        number = entry.get("image_id")
+        if isinstance(number, (int, str)) and number in images:
+            name = images[number].get("file_name")
+            yield number, _annotation(entry, info, index_of, f"{name!r}"), entry
+        else:
+            yield None, None, entry
 
 
 def load_records(info: DatasetInfo) -> list[Record]:
-    """Read the images of a data set with the objects of its classes.
+    """Read the images of a data set, whose classes are known, with the objects of these.
 
     Images come in the order of their ids and keep their place without objects too; objects come
     in the order of the file. Boxes are as written, (x, y, width, height), also empty ones. A K-shot
@@ -256,23 +255,18 @@ def load_records(info: DatasetInfo) -> list[Record]:
     Raises:
         InputError: the file cannot be read, or an entry is wrong: size, path, id, class or box.
     """
-    info = read_classes(info)
     if info.few_shot is not None:
         return load_few_shot(info, info.few_shot)
-    content = _annotations(info)
+    remedy = _COCO_REMEDY if info.class_source is None else _OWN_REMEDY
+    content = read_json(info.annotations, remedy=remedy)
     _check_categories(info, content)
     _check_annotation_ids(content, info.annotations)
     images = _images(content, info.annotations)
-    index_of = {number: index for index, number in enumerate(info.category_ids)}
     objects: dict[int | str, list[Annotation]] = {number: [] for number in images}
     orphans = 0
-    for entry in content["annotations"]:
-        number = entry.get("image_id")
-        if not isinstance(number, (int, str)) or number not in objects:
-            orphans += 1
-            continue
-        annotation = _annotation(entry, info, index_of, f"{images[number].get('file_name')!r}")
-        if annotation is not None:
+    for number, annotation, _ in _objects(content, images, info, info.category_ids):
+        orphans += number is None
+        if number is not None and annotation is not None:
             objects[number].append(annotation)
     if orphans:
         logger.warning("%s: %d annotations of unlisted images ignored", info.annotations, orphans)
@@ -291,13 +285,10 @@ def _class_boxes(
     unique = {json.dumps(image, sort_keys=True): image for image in content["images"]}
     content["images"] = list(unique.values())
     images = _images(content, path)
-    index_of = {category: info.category_ids.index(category)}
     objects: dict[int | str, list[Annotation]] = {number: [] for number in images}
-    for entry in content["annotations"]:
-        number = entry.get("image_id")
-        if not isinstance(number, (int, str)) or number not in objects:
+    for number, annotation, entry in _objects(content, images, info, (category,)):
+        if number is None:
             raise InputError(f"{path}: annotation {entry.get('id')!r} is of an unlisted image")
-        annotation = _annotation(entry, info, index_of, f"{images[number].get('file_name')!r}")
         if annotation is None:
             raise InputError(f"{path}: annotation {entry.get('id')!r} is not of class {name!r}")
         if not annotation.iscrowd:

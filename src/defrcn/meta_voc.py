@@ -48,6 +48,13 @@ def parse_xml(path: Path) -> ElementTree.Element:
         raise InputError(f"annotation file {path} cannot be read as XML: {error}") from error
 
 
+def _read_list(path: Path, what: str) -> str:
+    try:
+        return read_regular(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path} cannot be read: {error}") from error
+
+
 def _image_ids(annotations: Path, image_list: Path | None) -> list[str]:
     """Image ids: the lines of the list, or every XML file of the folder in sorted order."""
     if image_list is None:
@@ -57,11 +64,8 @@ def _image_ids(annotations: Path, image_list: Path | None) -> list[str]:
         if not ids:
             raise InputError(f"folder of annotations {annotations} holds no XML file")
         return ids
-    try:
-        # a list of one class has a second column (1, -1, 0), which is not an id
-        lines = read_regular(image_list).decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"image list {image_list} cannot be read: {error}") from error
+    # a list of one class has a second column (1, -1, 0), which is not an id
+    lines = _read_list(image_list, "image list").splitlines()
     ids = [line.split()[0] for line in lines if line.strip()]
     if len(set(ids)) < len(ids):
         raise InputError(f"image list {image_list} names an image twice")
@@ -101,9 +105,9 @@ def _object(
     if name not in class_ids:
         return None
     # VOC counts pixels from 1 and includes the last one: only the first corner moves.
-    difficult = (element.findtext("difficult") or "0").strip() == "1"
     corners = (x1 - 1.0, y1 - 1.0, x2, y2)
-    return Annotation(corners, XYXY, class_ids[name], 0, int(difficult))
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    return Annotation(corners, XYXY, class_ids[name], difficult=int(difficult))
 
 
 def read_classes(info: DatasetInfo) -> DatasetInfo:
@@ -112,12 +116,10 @@ def read_classes(info: DatasetInfo) -> DatasetInfo:
         return info
     names = list(info.declared_classes)
     if not names:
-        found: set[str] = set()
-        for image_id in _image_ids(info.class_source, info.class_source_list):
-            path = _annotation_path(info.class_source, image_id)
-            for element in parse_xml(path).iter("object"):
-                found.add(_text(element, "name", str(path)))
-        names = sorted(found)
+        ids = _image_ids(info.class_source, info.class_source_list)
+        paths = [_annotation_path(info.class_source, image_id) for image_id in ids]
+        objects = ((path, one) for path in paths for one in parse_xml(path).iter("object"))
+        names = sorted({_text(one, "name", str(path)) for path, one in objects})
     if len(set(names)) < len(names):
         raise InputError(f"{info.name}: a class is declared twice in {names}")
     return with_classes(info, list(enumerate(names, start=1)))
@@ -126,18 +128,6 @@ def read_classes(info: DatasetInfo) -> DatasetInfo:
 def _annotation_path(folder: Path, image_id: str) -> Path:
     """The XML file of an image id, which may not lead out of the folder."""
     return Path(image_path(folder, f"{image_id}.xml", f"image id {image_id!r}"))
-
-
-def _find_image(
-    info: DatasetInfo, image_id: str, root: ElementTree.Element, present: set[str], source: str
-) -> str:
-    """The image of an annotation file: same name with an image suffix, or as <filename> says."""
-    for suffix in IMAGE_SUFFIXES:
-        for name in (image_id + suffix, image_id + suffix.upper()):
-            if name in present:
-                return image_path(info.image_root, name, source)
-    name = (root.findtext("filename") or "").strip()
-    return image_path(info.image_root, name or f"{image_id}.jpg", source)
 
 
 def _read_image(
@@ -153,12 +143,16 @@ def _read_image(
     known = [*info.base_classes, *info.novel_classes]
     objects = [_object(item, class_ids, known, source) for item in root.findall("object")]
     kept = tuple(item for item in objects if item is not None)
-    file_name = _find_image(info, image_id, root, present, source)
+    # the same name with an image suffix, or as <filename> says
+    stated = (root.findtext("filename") or "").strip() or f"{image_id}.jpg"
+    names = (image_id + ending for suffix in IMAGE_SUFFIXES for ending in (suffix, suffix.upper()))
+    name = next((name for name in names if name in present), stated)
+    file_name = image_path(info.image_root, name, source)
     return Record(file_name, image_id, height, width, kept)
 
 
 def load_records(info: DatasetInfo) -> list[Record]:
-    """Read the images of a data set with the objects of its classes.
+    """Read the images of a data set, whose classes are known, with the objects of these.
 
     Images come in the order of the image list (without one: of their names). Boxes are
     (x1, y1, x2, y2) with 1 taken from the first corner, as VOC counts pixels from 1. A K-shot set
@@ -167,7 +161,6 @@ def load_records(info: DatasetInfo) -> list[Record]:
     Raises:
         InputError: a file is missing or wrong; the message names it.
     """
-    info = read_classes(info)
     if info.few_shot is not None:
         return load_few_shot(info, info.few_shot)
     present = _images_of(info)
@@ -187,10 +180,7 @@ def _listed_ids(path: Path) -> list[str]:
 
     Some of TFA's lists name an image twice, and its objects then count twice, as officially.
     """
-    try:
-        lines = read_regular(path).decode("utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"K-shot list {path} cannot be read: {error}") from error
+    lines = _read_list(path, "K-shot list").split()
     return [re.sub(r"\.(jpe?g|png|bmp)$", "", line.split("/")[-1], flags=re.I) for line in lines]
 
 

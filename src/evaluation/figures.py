@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from src.defrcn.data_types import DatasetInfo
 from src.evaluation.detection_rows import ImageId, Row, check_rows
 from src.model_utils.errors import InputError
 from src.util import pipe_table
@@ -189,18 +190,13 @@ def select(
     return Selection(list(images.values()), objects, detections)
 
 
-def group_members(
-    class_names: Sequence[str],
-    category_ids: Sequence[int],
-    base_classes: Collection[str],
-    novel_classes: Collection[str],
-) -> dict[str, list[int]]:
-    """Category ids of "all", and of "base" and "novel" where there is such a split."""
-    members = {"all": list(category_ids)}
-    for group, names in (("base", base_classes), ("novel", novel_classes)):
-        found = [i for name, i in zip(class_names, category_ids) if name in names]
-        if found and novel_classes:
-            members[group] = found
+def group_members(info: DatasetInfo) -> dict[str, list[int]]:
+    """Class indices of "all", and of "base" and "novel" where there is such a split."""
+    members = {"all": list(range(len(info.class_names)))}
+    for group, names in (("base", info.base_classes), ("novel", info.novel_classes)):
+        indices = [index for index, name in enumerate(info.class_names) if name in names]
+        if indices and info.novel_classes:
+            members[group] = indices
     return members
 
 

@@ -11,54 +11,34 @@ without objects has AP 0 and is part of the mean.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from src.evaluation.detection_rows import ImageId, Row
-from src.evaluation.figures import Evaluation, group_members, is_ignored, select
-
-logger = logging.getLogger(__name__)
+from src.evaluation.figures import Selection, is_ignored
 
 THRESHOLDS = tuple(percent / 100.0 for percent in range(50, 100, 5))
 
 
-def evaluate_voc(
-    ground_truth: Mapping[str, Any],
-    rows: Sequence[Row],
-    *,
-    dataset: str,
-    class_names: Sequence[str],
+def voc_figures(
+    chosen: Selection,
     category_ids: Sequence[int],
-    base_classes: Collection[str] = (),
-    novel_classes: Collection[str] = (),
-    eleven_points: bool = True,
-) -> Evaluation:
+    members: Mapping[str, Sequence[int]],
+    *,
+    eleven_points: bool,
+) -> tuple[dict[str, dict[str, float]], list[float], list[float]]:
     """Judge detections by VOC's rules.
 
     Args:
-        ground_truth: COCO annotations as `detection_rows.ground_truth_from_records` makes them of
-            VOC's; not changed. Crowds count as difficult.
-        rows: Detections; those of other classes than `class_names` are left out.
-        dataset: Name of the test set.
-        class_names: The test set's classes, and
-        category_ids: their ids in the ground truth, in the same order.
-        base_classes: Names of the whole data set's base classes.
-        novel_classes: And of its novel classes; without any there is no split to report.
+        chosen: Objects and detections; crowds count as difficult.
+        category_ids: Ids of the K classes.
+        members: Class indices of each group.
         eleven_points: Precision at 11 recalls, as in VOC 2007; else the area below the curve.
 
-    Raises:
-        InputError: If there are no images, or a row is wrong or of an unknown image or category.
+    Returns:
+        AP, AP50 and AP75 of each group, AP of the K classes, and their AP50; all in percent.
     """
-    chosen = select(ground_truth, rows, dataset=dataset, category_ids=category_ids)
-    logger.info(
-        "judging %d detections on %d images of %s",
-        len(chosen.detections),
-        len(chosen.images),
-        dataset,
-    )
     table = np.array(
         [
             class_ap(
@@ -69,29 +49,15 @@ def evaluate_voc(
             for identity in category_ids
         ]
     )  # (classes, thresholds)
-    position = {identity: row for row, identity in enumerate(category_ids)}
-    members = group_members(class_names, category_ids, base_classes, novel_classes)
     groups = {}
-    for group, identities in members.items():
-        by_threshold = table[[position[identity] for identity in identities]].mean(axis=0)
+    for group, indices in members.items():
+        by_threshold = table[list(indices)].mean(axis=0)
         groups[group] = {
             "AP": float(by_threshold.mean()),
             "AP50": float(by_threshold[THRESHOLDS.index(0.5)]),
             "AP75": float(by_threshold[THRESHOLDS.index(0.75)]),
         }
-    return Evaluation(
-        dataset=dataset,
-        metric="voc07" if eleven_points else "voc12",
-        evaluator="src.evaluation.voc_eval",
-        num_images=len(chosen.images),
-        num_objects=chosen.num_objects,
-        num_detections=len(chosen.detections),
-        groups=groups,
-        group_sizes={group: len(identities) for group, identities in members.items()},
-        lines={},
-        per_class=dict(zip(class_names, table.mean(axis=1).tolist())),
-        per_class_ap50=dict(zip(class_names, table[:, 0].tolist())),
-    )
+    return groups, table.mean(axis=1).tolist(), table[:, 0].tolist()
 
 
 def average_precision(

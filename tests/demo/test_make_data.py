@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from src.defrcn.built_datacategory import resolve_dataset
+from src.dataset import open_dataset
 from src.defrcn.meta_coco import load_records
 from src.demo import make_data as tool
 from src.demo import scenes
@@ -200,7 +200,7 @@ def test_the_base_split_drops_novel_boxes(small):
     }
     found = {}
     for part in ("all", "base", "novel"):
-        info = resolve_dataset(
+        info = open_dataset(
             f"shapes_train_{part}", datasets_root=small.parent, coco_root="", custom=custom
         )
         records = load_records(info)

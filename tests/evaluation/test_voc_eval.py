@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src.defrcn.built_datacategory import XYXY, Annotation, Record
-from src.detecteval import evaluate_voc, ground_truth_from_records, metric_of, report
+from src.detecteval import evaluate, ground_truth_from_records, metric_of, report
 from src.evaluation.detection_rows import detections_to_rows
 from src.evaluation.voc_eval import (
     THRESHOLDS,
@@ -16,7 +16,7 @@ from src.evaluation.voc_eval import (
     class_ap,
     class_curve,
 )
-from tests.helpers.data_helpers import shared
+from tests.helpers.data_helpers import named_set, shared
 
 
 def small_case():
@@ -102,12 +102,13 @@ def test_text_format_decides():
     assert class_ap(objects, [more])[0] == pytest.approx(100)
 
 
-def judged(records, rows, **keys):
+def judged(records, rows, metric="voc07", **keys):
     names, ids = ("cat", "dog", "bird"), (1, 2, 3)
     truth = ground_truth_from_records(records, names, ids)
-    settings = {"dataset": "voc_2007_test_all1", "class_names": names, "category_ids": ids}
-    settings.update(base_classes=("cat", "bird"), novel_classes=("dog",))
-    return evaluate_voc(truth, rows, **{**settings, **keys})
+    classes = {"class_names": names, "category_ids": ids}
+    classes.update(base_classes=("cat", "bird"), novel_classes=("dog",))
+    info = named_set("voc_2007_test_all1", **{**classes, **keys})
+    return evaluate(info, truth, rows, metric=metric)
 
 
 def records_of(*annotations):
@@ -171,7 +172,7 @@ def test_every_point_instead_of_eleven():
     records = records_of(Annotation((9, 9, 30, 30), XYXY, 0), Annotation((50, 50, 90, 90), XYXY, 0))
     rows = rows_of(((9, 9, 30, 30), 0.9, 0))
     assert judged(records, rows).per_class["cat"] == pytest.approx(100 * 6 / 11)
-    all_points = judged(records, rows, eleven_points=False)
+    all_points = judged(records, rows, "voc12")
     assert all_points.per_class["cat"] == pytest.approx(50)
     assert all_points.metric == "voc12"
     assert "every point" in all_points.to_json()["protocol"]

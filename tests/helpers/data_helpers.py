@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from src.defrcn.built_datacategory import XYWH, Annotation, Record
+from src.defrcn.data_types import DatasetInfo
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.paths import project_folder
 
@@ -106,3 +107,14 @@ def voc_xml(height: int, width: int, objects, file_name: str = "", head: str = "
     body = "".join(VOC_OBJECT.format(**dict(zip(keys, entry))) for entry in objects)
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
     return f"{head}<annotation><filename>{file_name}</filename>{size}\n{body}</annotation>"
+
+
+def named_set(name="toy", class_names=("cat", "dog"), category_ids=(3, 5), **fields) -> DatasetInfo:
+    """A test set of which only the name and the classes matter."""
+    return DatasetInfo(
+        **{
+            **{"name": name, "format": "coco", "annotations": Path(), "image_root": Path()},
+            **{"image_list": None, "class_names": class_names, "category_ids": category_ids},
+            **{"base_classes": (), "novel_classes": (), **fields},
+        }
+    )

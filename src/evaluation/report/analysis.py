@@ -9,13 +9,14 @@ neither as right nor as wrong. Any other is *false*. An object that no detection
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
+from src.defrcn.data_types import DatasetInfo
 from src.evaluation.detection_rows import ImageId, Row
 from src.evaluation.figures import UNDEFINED, Evaluation, is_ignored, select
 from src.util import csv_text
@@ -149,35 +150,13 @@ class Analysis:
         return [_cut(picture, limits) for picture in self.pictures]
 
 
-def analyse(
-    ground_truth: Mapping[str, Any],
-    rows: Sequence[Row],
-    *,
-    dataset: str,
-    class_names: Sequence[str],
-    category_ids: Sequence[int],
-    base_classes: Collection[str] = (),
-    novel_classes: Collection[str] = (),
-) -> Analysis:
-    """Find out what every detection hits.
-
-    Args:
-        ground_truth: COCO annotations, as `detecteval.evaluate_coco` takes them.
-        rows: Detections.
-        dataset: Name of the test set.
-        class_names: The test set's classes, and
-        category_ids: their ids in the ground truth, in the same order.
-        base_classes: Names of the whole data set's base classes.
-        novel_classes: And of its novel classes; without any there is no split.
-
-    Raises:
-        InputError: If there are no images, or a row is wrong or of an unknown image or category.
-    """
-    chosen = select(ground_truth, rows, dataset=dataset, category_ids=category_ids)
-    index_of = {identity: index for index, identity in enumerate(category_ids)}
+def analyse(info: DatasetInfo, ground_truth: Mapping[str, Any], rows: Sequence[Row]) -> Analysis:
+    """Find out what every detection hits; see `detecteval.evaluate` for arguments and errors."""
+    chosen = select(ground_truth, rows, dataset=info.name, category_ids=info.category_ids)
+    index_of = {identity: index for index, identity in enumerate(info.category_ids)}
     pictures = {entry["id"]: Picture(entry["id"]) for entry in chosen.images}
-    scored: list[list[tuple[float, str]]] = [[] for _ in class_names]
-    counts = [0] * len(class_names)
+    scored: list[list[tuple[float, str]]] = [[] for _ in info.class_names]
+    counts = [0] * len(info.class_names)
     groups = _by_image_and_class(chosen.objects, chosen.detections)
     for (image_id, category), (objects, detections) in sorted(groups.items(), key=itemgetter(0)):
         found, truth = match(objects, detections)
@@ -186,15 +165,14 @@ def analyse(
         picture.objects += [_finding(index, entry, *what) for entry, what in zip(objects, truth)]
         scored[index] += [what for what in found if what[1] != "ignored"]
         counts[index] += sum(outcome != "ignored" for _, outcome in truth)
+    novel, base = info.novel_classes, info.base_classes if info.novel_classes else ()
     classes = []
-    for name, entries, count in zip(class_names, scored, counts):
-        group = "novel" if name in novel_classes else "base" if name in base_classes else ""
+    for name, entries, count in zip(info.class_names, scored, counts):
+        group = "novel" if name in novel else "base" if name in base else ""
         scores = np.array([score for score, _ in entries], np.float64)
         hits = np.array([outcome == "hit" for _, outcome in entries], bool)
         order = np.argsort(-scores, kind="stable")
-        classes.append(
-            ClassAnalysis(name, group if novel_classes else "", count, scores[order], hits[order])
-        )
+        classes.append(ClassAnalysis(name, group, count, scores[order], hits[order]))
     return Analysis(tuple(classes), tuple(pictures.values()))
 
 

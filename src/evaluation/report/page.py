@@ -86,15 +86,7 @@ def write_report(
     """
     place = Path(folder)
     check_free(place)
-    analysis = analyse(
-        ground_truth,
-        rows,
-        dataset=info.name,
-        class_names=info.class_names,
-        category_ids=info.category_ids,
-        base_classes=info.base_classes,
-        novel_classes=info.novel_classes,
-    )
+    analysis = analyse(info, ground_truth, rows)
     pictures = analysis.at_best_thresholds()
     files = {record.image_id: record.file_name for record in records}
     table = class_rows(analysis, evaluation)

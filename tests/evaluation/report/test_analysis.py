@@ -9,7 +9,7 @@ import pytest
 
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.meta_coco import read_json
-from src.detecteval import evaluate_coco, read_rows
+from src.detecteval import evaluate, read_rows
 from src.evaluation.report.analysis import (
     ClassAnalysis,
     Operating,
@@ -22,7 +22,7 @@ from src.evaluation.report.analysis import (
     to_csv,
 )
 from src.model_utils.errors import InputError
-from tests.helpers.data_helpers import shared
+from tests.helpers.data_helpers import named_set, shared
 
 BOX, OTHER, FAR = [10, 10, 20, 20], [50, 50, 30, 30], [80, 5, 10, 10]
 
@@ -42,8 +42,7 @@ def truth(*annotations):
 
 
 def analysed(ground_truth, rows, **keys):
-    settings = {"dataset": "toy", "class_names": ("cat", "dog"), "category_ids": (3, 5)}
-    return analyse(ground_truth, rows, **{**settings, **keys})
+    return analyse(named_set(**keys), ground_truth, rows)
 
 
 def one_class(scores, hits, num_objects):
@@ -197,8 +196,7 @@ def test_groups_and_the_table():
     analysis = analysed(ground_truth, rows, **split)
     assert [one.group for one in analysis.classes] == ["base", "novel"]
     assert analysed(ground_truth, rows, base_classes=("cat",)).classes[0].group == ""
-    settings = {"dataset": "toy", "class_names": ("cat", "dog"), "category_ids": (3, 5)}
-    table = class_rows(analysis, evaluate_coco(ground_truth, rows, **settings, **split))
+    table = class_rows(analysis, evaluate(named_set(**split), ground_truth, rows, metric="coco"))
     cat, dog = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert cat == {
         **{"class": "cat", "group": "base", "objects": "1", "detections": "2", "AP": "100"},
@@ -221,13 +219,8 @@ def test_curves_have_the_ap50_of_pycocotools():
     info = resolve_dataset("coco14_test_all")
     ground_truth = read_json(folder / "instances_val2014_100.json")
     rows = read_rows(folder / "instances_val2014_fakebbox100_results.json")
-    settings = {
-        **{"dataset": info.name, "class_names": info.class_names},
-        **{"category_ids": info.category_ids, "base_classes": info.base_classes},
-        "novel_classes": info.novel_classes,
-    }
-    expected = evaluate_coco(ground_truth, rows, **settings)
-    analysis = analyse(ground_truth, rows, **settings)
+    expected = evaluate(info, ground_truth, rows)
+    analysis = analyse(info, ground_truth, rows)
     compared = 0
     for one in analysis.classes:
         official = expected.per_class_ap50[one.name]
