@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.engine.watch.profile import ProfileWindow
-from src.engine.watch.watch import Watch
+from src.engine.watch.watch import ProfileWindow, Watch
 from src.model_utils.config import Config, to_yaml
 from src.model_utils.errors import InputError
 
@@ -39,12 +38,12 @@ def open_watch(
     if config.enable_profiling and num_steps:
         window = _window(config, folder, rank, num_steps)
     if rank != 0 or not config.watch.tensorboard:
-        return Watch(window=window)
+        return Watch(window)
     place = Path(config.watch.dir or folder / "watch")
     try:
-        from src.engine.watch.tensorboard import TensorBoardWriter
+        from src.engine.watch.tensorboard import TensorBoardWatch
 
-        watch = Watch(TensorBoardWriter(place, first_step), window)
+        watch = TensorBoardWatch(place, first_step, window)
     except ImportError as error:
         raise InputError(
             f"watch.tensorboard: {error.name or error} is not installed; "

@@ -74,17 +74,17 @@ def read_entry(path: Path, key: Key) -> dict[str, np.ndarray] | None:
         with np.load(path, allow_pickle=False) as archive:
             content = json.loads(archive[_DESCRIPTION].tobytes())
             wanted = {"format": FORMAT, "version": VERSION, "key": json.loads(json.dumps(key))}
-            if {name: content[name] for name in wanted} != wanted:
-                logger.warning("%s belongs to something else; computed again", path)
-                return None
-            arrays = {name: archive[name] for name in content["arrays"]}
-            described = {name: _describe(array) for name, array in arrays.items()}
-            if described == content["arrays"]:
-                return arrays
+            if {name: content[name] for name in wanted} == wanted:
+                arrays = {name: archive[name] for name in content["arrays"]}
+                described = {name: _describe(array) for name, array in arrays.items()}
+                if described == content["arrays"]:
+                    return arrays
+                problem = "is damaged (its checksum differs)"
+            else:
+                problem = "belongs to something else"
     except _DAMAGE as error:
-        logger.warning("%s is damaged (%s); computed again", path, error)
-        return None
-    logger.warning("%s is damaged (its checksum differs); computed again", path)
+        problem = f"is damaged ({error})"
+    logger.warning("%s %s; computed again", path, problem)
     return None
 
 
@@ -110,7 +110,6 @@ class FeatureCache:
         self.identity = identity
         self.max_bytes = max_bytes
         self.used = sum(path.stat().st_size for path in folder.rglob("*.npz"))
-        self.hits = 0
         self._full = False
 
     def get(self, picture: str, shape: tuple[int, int]) -> np.ndarray | None:
@@ -130,7 +129,6 @@ class FeatureCache:
         if found.dtype != np.float32 or found.ndim != 3 or found.shape[:2] != shape:
             logger.warning("%s does not fit its picture; computed again", path)
             return None
-        self.hits += 1
         return found
 
     def put(self, picture: str, features: np.ndarray) -> None:

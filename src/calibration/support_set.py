@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from src.defrcn.data_types import XYWH, XYXY, Annotation, Record
+from pydantic import TypeAdapter, ValidationError
+
+from src.defrcn.data_types import Record
 from src.model_utils.errors import InputError
 
 FILE_NAME = "support_set.json"
@@ -59,31 +61,13 @@ class SupportSet:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dictionaries and lists, which `from_json` reads back to an equal set."""
+        """Plain dictionaries and tuples, which `from_json` reads back to an equal set as JSON."""
         return {
             "version": FORMAT_VERSION,
             "dataset": self.dataset,
             "sha256": self.sha256,
-            "class_names": list(self.class_names),
-            "records": [
-                {
-                    "file_name": record.file_name,
-                    "image_id": record.image_id,
-                    "height": record.height,
-                    "width": record.width,
-                    "annotations": [
-                        {
-                            "bbox": list(entry.bbox),
-                            "bbox_mode": entry.bbox_mode,
-                            "category_id": entry.category_id,
-                            "iscrowd": entry.iscrowd,
-                            "difficult": entry.difficult,
-                        }
-                        for entry in record.annotations
-                    ],
-                }
-                for record in self.records
-            ],
+            "class_names": self.class_names,
+            "records": [asdict(record) for record in self.records],
         }
 
     @classmethod
@@ -100,14 +84,15 @@ class SupportSet:
         if not isinstance(content, dict) or content.get("version") != FORMAT_VERSION:
             raise InputError(f"{source} is no support set of this version; write it by training")
         try:
-            support = cls(
-                str(content["dataset"]),
-                tuple(map(str, content["class_names"])),
-                tuple(_record(entry) for entry in content["records"]),
-            )
-            stored = content["sha256"]
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{source} is no whole support set: {error!r}") from error
+            stored, support = content["sha256"], _CONTENT.validate_python(content)
+        except KeyError as error:
+            raise InputError(f"{source} is no whole support set: it lacks {error}") from error
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise InputError(
+                f"{source} is no whole support set: {place}: {problem['msg']}"
+            ) from error
         count = len(support.class_names)
         for record in support.records:
             if any(not 0 <= entry.category_id < count for entry in record.annotations):
@@ -115,6 +100,9 @@ class SupportSet:
         if stored != support.sha256:
             raise InputError(f"{source} was changed after it was written: its hash does not fit")
         return support
+
+
+_CONTENT = TypeAdapter(SupportSet)
 
 
 def read_support_set(path: Path) -> SupportSet:
@@ -128,27 +116,3 @@ def read_support_set(path: Path) -> SupportSet:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"support set {path} cannot be read: {error}") from error
     return SupportSet.from_json(content, str(path))
-
-
-def _record(entry: dict[str, Any]) -> Record:
-    image_id = entry["image_id"]
-    return Record(
-        str(entry["file_name"]),
-        image_id if isinstance(image_id, int) else str(image_id),
-        int(entry["height"]),
-        int(entry["width"]),
-        tuple(_annotation(item) for item in entry["annotations"]),
-    )
-
-
-def _annotation(item: dict[str, Any]) -> Annotation:
-    x, y, third, fourth = map(float, item["bbox"])
-    if item["bbox_mode"] not in (XYXY, XYWH):
-        raise ValueError(f"bbox_mode {item['bbox_mode']!r}")
-    return Annotation(
-        (x, y, third, fourth),
-        int(item["bbox_mode"]),
-        int(item["category_id"]),
-        int(item["iscrowd"]),
-        int(item["difficult"]),
-    )

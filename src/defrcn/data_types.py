@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Union
 
-XYXY = 0
-XYWH = 1
+XYXY: Literal[0] = 0
+XYWH: Literal[1] = 1
+ImageId = Union[int, str]
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Annotation:
     """
 
     bbox: tuple[float, float, float, float]
-    bbox_mode: int
+    bbox_mode: Literal[0, 1]
     category_id: int
     iscrowd: int = 0
     difficult: int = 0
@@ -34,7 +36,7 @@ class Record:
     """One image: path, id, height and width in pixels (EXIF orientation applied), objects."""
 
     file_name: str
-    image_id: int | str
+    image_id: ImageId
     height: int
     width: int
     annotations: tuple[Annotation, ...]

@@ -69,11 +69,11 @@ def finite_box(box: object, source: str) -> tuple[float, float, float, float]:
     Raises:
         InputError: it is not; `source` (file, image, annotation) is in the message.
     """
-    numbers = isinstance(box, (list, tuple)) and all(type(value) in (int, float) for value in box)
-    if not numbers or len(box) != 4:
+    entries = box if isinstance(box, (list, tuple)) else ()
+    if len(entries) != 4 or not all(type(entry) in (int, float) for entry in entries):
         raise InputError(f"{source}: box {box!r} is not a list of four numbers")
     try:
-        x, y, width, height = map(float, box)
+        x, y, width, height = map(float, entries)
     except OverflowError:
         raise InputError(f"{source}: the numbers of the box are too large") from None
     if not all(map(math.isfinite, (x, y, width, height))):
@@ -234,7 +234,7 @@ def _record(
 def _objects(
     content: Json, images: Mapping[int | str, Json], info: DatasetInfo, category_ids: Sequence[int]
 ) -> Iterator[tuple[int | str | None, Annotation | None, Json]]:
-    """Each annotation: its image's id (None: unlisted), the object (None: another class), itself."""
+    """Each annotation: id of its image (None: unlisted), object (None: another class), entry."""
     index_of = {number: info.category_ids.index(number) for number in category_ids}
     for entry in content["annotations"]:
         number = entry.get("image_id")

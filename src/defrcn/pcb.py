@@ -249,38 +249,28 @@ class Calibrator:
         Raises:
             InputError: the picture cannot be read.
         """
-        chosen = self._chosen(scores, classes)
-        if not chosen.any():
-            return np.array(scores, np.float32)
-        features = self._feature_map(self._read(file_name))
-        return self._mixed(features, boxes, scores, classes, chosen)
+        return self._calibrated(
+            lambda: self._feature_map(self._read(file_name)), boxes, scores, classes
+        )
 
     def on_pixels(
         self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
     ) -> np.ndarray:
         """The same for a picture in memory, (H, W, 3) uint8 BGR, such as a video's frame."""
-        chosen = self._chosen(scores, classes)
-        if not chosen.any():
-            return np.array(scores, np.float32)
-        return self._mixed(self.encoder.feature_map(pixels), boxes, scores, classes, chosen)
+        return self._calibrated(lambda: self.encoder.feature_map(pixels), boxes, scores, classes)
 
-    def _chosen(self, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """(R,) bool: scores in (lower, upper], compared in float32, of classes that change."""
-        scores = np.asarray(scores, np.float32)
-        inside = (scores > self.lower) & (scores <= self.upper)
-        return np.asarray(inside & self.changes[np.asarray(classes, np.int64)])
-
-    def _mixed(
+    def _calibrated(
         self,
-        features: np.ndarray,
+        features: Callable[[], np.ndarray],
         boxes: np.ndarray,
         scores: np.ndarray,
         classes: np.ndarray,
-        chosen: np.ndarray,
     ) -> np.ndarray:
-        vectors = box_vectors(self.encoder, features, np.asarray(boxes)[chosen])
-        prototypes = self.prototypes.vectors[np.asarray(classes, np.int64)[chosen]]
-        result = np.array(scores, np.float32)
-        cosine = cosines(vectors, prototypes)
-        result[chosen] = result[chosen] * self.alpha + cosine * (np.float32(1) - self.alpha)
+        """Features are computed only if a score lies in (lower, upper], compared in float32."""
+        result, classes = np.array(scores, np.float32), np.asarray(classes, np.int64)
+        chosen = (result > self.lower) & (result <= self.upper) & self.changes[classes]
+        if chosen.any():
+            vectors = box_vectors(self.encoder, features(), np.asarray(boxes)[chosen])
+            cosine = cosines(vectors, self.prototypes.vectors[classes[chosen]])
+            result[chosen] = result[chosen] * self.alpha + cosine * (np.float32(1) - self.alpha)
         return result

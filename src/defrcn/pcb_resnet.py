@@ -14,14 +14,20 @@ from collections.abc import Mapping
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.defrcn.resnet import FrozenBatchNorm, half, max_pool_after_relu, valid_mask
+from src.defrcn.resnet import (
+    BatchNorm,
+    Convolution,
+    FrozenBatchNorm,
+    half,
+    max_pool_after_relu,
+    valid_mask,
+)
 from src.weights.parameter_rules import ParameterRule
 from src.weights.weight_shapes import EncoderLayout, Shape, encoder_layout
 
 NUM_STAGES = 4
 #: The counter of torch's batch normalisation drives training only.
 PCB_RULE = ParameterRule("encoder of the calibration block", (), ("*num_batches_tracked",))
-_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def layout_of(shapes: Mapping[str, Shape], source: object) -> EncoderLayout:
@@ -37,48 +43,21 @@ def layout_of(shapes: Mapping[str, Shape], source: object) -> EncoderLayout:
     return layout
 
 
-class Conv(nn.Cell):
-    """A square convolution without bias whose padding keeps the size at stride 1."""
+class Conv(Convolution):
+    """A square convolution without bias whose padding keeps the size at stride 1.
 
-    def __init__(self, in_channels: int, out_channels: int, side: int, stride: int = 1) -> None:
-        super().__init__()
-        shape = (out_channels, in_channels, side, side)
-        self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
-        self.stride = stride
-        self.padding = side // 2
+    Inputs:
+        - **features** (Tensor) - (N, C, H, W).
+        - **weight** (Tensor) - its own, or what became of that.
 
-    def construct(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
-        return ops.conv2d(features, self.weight, None, self.stride, "pad", self.padding)
-
-    def scaled(self, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """The same with a frozen norm (C,), (C,) folded into the weight."""
-        weight = self.weight * scale.reshape(-1, 1, 1, 1)
-        out = ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
-        return ops.bias_add(out, shift)
-
-
-class BatchNorm(nn.Cell):
-    """Batch normalisation with the batch's statistics, which also move the running ones.
-
-    Args:
-        num_channels: C.
-        momentum: share of the batch in the running statistics.
+    Outputs:
+        Tensor (N, D, H / stride, W / stride), rounded up.
     """
 
-    def __init__(self, num_channels: int, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.normalise = ops.BatchNorm(is_training=True, epsilon=1e-5, momentum=momentum)
-        for name, value in zip(_NORM, (1, 0, 0, 1)):
-            data = Tensor(np.full(num_channels, value, np.float32))
-            trains = not name.startswith("running")
-            setattr(self, name, Parameter(data, name=name, requires_grad=trains))
-
-    def construct(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) -> the same."""
-        return self.normalise(
-            features, self.weight, self.bias, self.running_mean, self.running_var
-        )[0]
+    def __init__(self, in_channels: int, out_channels: int, side: int, stride: int = 1) -> None:
+        super().__init__(stride, side // 2)
+        shape = (out_channels, in_channels, side, side)
+        self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
 
 
 class Bottleneck(nn.Cell):
@@ -136,9 +115,10 @@ class Bottleneck(nn.Cell):
 def _normed(convolution: Conv, norm: nn.Cell, features: Tensor, batch_statistics: bool) -> Tensor:
     """Convolve and normalise; frozen statistics are folded into the weight."""
     if batch_statistics:
-        return norm(convolution(features))
+        return norm(convolution(features, convolution.weight))
     scale, shift = norm()
-    return convolution.scaled(features, scale, shift)
+    weight = convolution.weight * scale.reshape(-1, 1, 1, 1)
+    return ops.bias_add(convolution(features, weight), shift)
 
 
 class ResNet(nn.Cell):
@@ -176,6 +156,7 @@ class ResNet(nn.Cell):
         self.fc = nn.Dense(shape[1], shape[0])
         self.fc.weight.set_data(Tensor(np.zeros(shape, np.float32)))
         self.fc.bias.set_data(Tensor(np.zeros(shape[0], np.float32)))
+        self.set_train(batch_statistics)
 
     def construct(self, images: Tensor, size: Tensor) -> Tensor:
         """See the class."""
@@ -219,21 +200,15 @@ class ResNet(nn.Cell):
 
 def _stage(layout: EncoderLayout, stage: int, batch_statistics: bool) -> nn.CellList:
     out, width = layout.out_channels[stage], layout.widths[stage]
-    blocks = []
-    for block in range(layout.blocks[stage]):
-        blocks.append(
-            Bottleneck(
-                out if block else layout.in_channels(stage),
-                width,
-                out,
-                2 if stage and not block else 1,
-                batch_statistics,
-                block == 0 and layout.projected(stage),
-            )
+    blocks = [
+        Bottleneck(
+            out if block else layout.in_channels(stage),
+            width,
+            out,
+            2 if stage and not block else 1,
+            batch_statistics,
+            block == 0 and layout.projected(stage),
         )
+        for block in range(layout.blocks[stage])
+    ]
     return nn.CellList(blocks)
-
-
-def encoder_parameters(net: ResNet) -> dict[str, np.ndarray]:
-    """Copy every parameter to the host, by torchvision's name."""
-    return {p.name: p.asnumpy().copy() for p in net.get_parameters()}

@@ -63,13 +63,7 @@ class BatchNorm(nn.Cell):
         return normalise(features, self.weight, self.bias, self.running_mean, self.running_var)[0]
 
 
-def make_norm(kind: str, num_channels: int) -> nn.Cell:
-    """Build the normalisation `kind`, "FrozenBN" or "BN"."""
-    if kind == "FrozenBN":
-        return FrozenBatchNorm(num_channels)
-    if kind == "BN":
-        return BatchNorm(num_channels)
-    raise ValueError(f"unknown norm {kind!r}: FrozenBN or BN")
+NORMS = {"FrozenBN": FrozenBatchNorm, "BN": BatchNorm}
 
 
 def norm_of(kind: str, frozen: bool) -> str:
@@ -103,7 +97,7 @@ class ConvNorm(nn.Cell):
         out_channels: output channels.
         kernel_size: 1, 3 or 7; padding keeps the size at stride 1.
         stride: pixels.
-        norm: see `make_norm`.
+        norm: a key of `NORMS`.
     """
 
     def __init__(
@@ -112,7 +106,7 @@ class ConvNorm(nn.Cell):
         super().__init__()
         shape = (out_channels, in_channels, kernel_size, kernel_size)
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
-        self.norm = make_norm(norm, out_channels)
+        self.norm = NORMS[norm](out_channels)
         self.foldable = norm == "FrozenBN"
         self.convolve = Convolution(stride, kernel_size // 2)
 
@@ -137,7 +131,7 @@ class Bottleneck(nn.Cell):
         width: channels of the 3x3 convolution.
         out_channels: output channels.
         stride: of the first 1x1 convolution and of the shortcut.
-        norm: see `make_norm`.
+        norm: a key of `NORMS`.
     """
 
     def __init__(
@@ -145,7 +139,6 @@ class Bottleneck(nn.Cell):
     ) -> None:
         super().__init__()
         self.projected = in_channels != out_channels or stride != 1
-        self.stride = stride
         if self.projected:
             self.shortcut = ConvNorm(in_channels, out_channels, 1, stride, norm)
         self.conv1 = ConvNorm(in_channels, width, 1, stride, norm)
@@ -171,10 +164,9 @@ def make_stage(
 ) -> nn.CellList:
     """A stage of bottlenecks, the first with the stride; width is a quarter of the output."""
     width = out_channels // 4
-    blocks = [Bottleneck(in_channels, width, out_channels, stride, norm)]
-    for _ in range(num_blocks - 1):
-        blocks.append(Bottleneck(out_channels, width, out_channels, 1, norm))
-    return nn.CellList(blocks)
+    first = Bottleneck(in_channels, width, out_channels, stride, norm)
+    others = (Bottleneck(out_channels, width, out_channels, 1, norm) for _ in range(1, num_blocks))
+    return nn.CellList([first, *others])
 
 
 def freeze(cell: nn.Cell) -> None:
@@ -265,10 +257,7 @@ class ResNetC4(nn.Cell):
         masked: bool = False,
     ) -> None:
         super().__init__()
-        if masked and norm != "FrozenBN":
-            raise ValueError("fixed input shapes need FrozenBN: another norm would see the padding")
         blocks = STAGE_BLOCKS[depth]
-        self.out_channels = 4 * res2_channels
         self.masked = masked
         self.freeze_at = freeze_at
         norms = [norm_of(norm, freeze_at >= number) for number in (1, 2, 3, 4)]

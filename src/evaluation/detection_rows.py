@@ -12,16 +12,15 @@ import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
-from src.defrcn.data_types import XYWH, DatasetInfo, Record
+from src.defrcn.data_types import XYWH, DatasetInfo, ImageId, Record
 from src.defrcn.meta_coco import read_json
 from src.model_utils.errors import InputError
 from src.util import read_regular
 
-ImageId = Union[int, str]
 Row = dict[str, Any]
 GroundTruth = dict[str, Any]
 
@@ -153,9 +152,9 @@ def _row_problem(row: object) -> str | None:
     missing = [key for key in ("image_id", "category_id", "bbox", "score") if key not in row]
     if missing:
         return f"{', '.join(missing)} is missing"
-    if isinstance(row["image_id"], bool) or not isinstance(row["image_id"], (int, str)):
+    if type(row["image_id"]) not in (int, str):
         return f"image_id {row['image_id']!r} is not a number or text"
-    if isinstance(row["category_id"], bool) or not isinstance(row["category_id"], int):
+    if type(row["category_id"]) is not int:
         return f"category_id {row['category_id']!r} is not a whole number"
     bbox = row["bbox"]
     if not isinstance(bbox, (list, tuple)) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
@@ -168,6 +167,7 @@ def _row_problem(row: object) -> str | None:
 
 
 def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max  # whole numbers may be beyond any float
+    # also right for whole numbers beyond any float
+    return isinstance(value, (int, float)) and (
+        not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )

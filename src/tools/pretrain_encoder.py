@@ -37,12 +37,13 @@ from src.data.transforms import clip_boxes, to_xyxy
 from src.defrcn.built_datacategory import Annotation, Record
 from src.defrcn.pcb import axis_weights, pool_boxes
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
-from src.defrcn.pcb_resnet import ResNet, encoder_parameters
+from src.defrcn.pcb_resnet import ResNet
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.random_streams import Stream, generator
+from src.network_define import parameters_of
 from src.util import idle_thread, run_main, set_up_logging
 from src.weights.ckpt_format import write_ckpt
 from src.weights.conversion import check_output
@@ -171,7 +172,6 @@ def new_network(layout: EncoderLayout, rng: np.random.Generator) -> ResNet:
             std = math.sqrt(2.0 / fan_out) if len(shape) == 4 else 0.01
             values = rng.standard_normal(shape) * std
             parameter.set_data(Tensor(values.astype(np.float32)))
-    net.set_train(True)
     return net
 
 
@@ -309,7 +309,7 @@ def make_encoder(config: Config, *, steps: int, batch: int, lr: float, width: in
     idle_wait = config.device_target == "CPU"
     accuracy = train(net, crops, steps=steps, batch=batch, lr=lr, rng=rng, idle_wait=idle_wait)
     logger.info("accuracy %.3f on the views of the last steps", accuracy)
-    return centred(encoder_parameters(net), records, max_pixels)
+    return centred(parameters_of(net), records, max_pixels)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

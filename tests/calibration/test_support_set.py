@@ -116,7 +116,7 @@ def _set(*keys):
     ],
 )
 def test_changed_files_are_refused(tmp_path, change, words):
-    content = SUPPORT.to_json()
+    content = json.loads(json.dumps(SUPPORT.to_json()))
     change(content)
     path = tmp_path / "s.json"
     write_json(path, content)

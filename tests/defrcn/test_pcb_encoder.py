@@ -8,8 +8,9 @@ from mindspore import Tensor
 from mindspore.common.api import ms_compile_cache
 
 from src.defrcn.pcb_encoder import ResNetEncoder, normalised, tiles
-from src.defrcn.pcb_resnet import ResNet, encoder_parameters, layout_of
+from src.defrcn.pcb_resnet import ResNet, layout_of
 from src.model_utils.errors import InputError
+from src.network_define import parameters_of
 from src.weights.parameter_rules import shapes_of
 from src.weights.weight_shapes import EncoderLayout
 from tests.golden import golden
@@ -222,7 +223,7 @@ def test_batch_statistics_train_and_become_running_ones():
         features, gradients = step(images, size, share)
     assert all(np.abs(g.asnumpy()).max() > 0 for g in gradients)
     assert {p.name for p in weights} == {n for n in SMALL.shapes() if "running" not in n}
-    params = encoder_parameters(net)
+    params = parameters_of(net)
     assert layout_of(shapes_of(params), "trained") == SMALL
     made = ResNetEncoder(params, identity="", source="", max_pixels=10**7).feature_map(picture)
     expected = features.asnumpy()[0].transpose(1, 2, 0)

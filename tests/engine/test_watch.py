@@ -16,8 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from src.assembly import watch as assembly_watch
 from src.assembly.watch import open_watch, show_evaluation, step_of
-from src.engine.watch.tensorboard import TensorBoardWriter
-from src.engine.watch.watch import Watch
+from src.engine.watch.tensorboard import TensorBoardWatch
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
@@ -43,7 +42,7 @@ def picture(tmp_path):
 
 
 def test_tensorboard_reads_what_was_written(tmp_path, picture):
-    writer = TensorBoardWriter(tmp_path / "watch")
+    writer = TensorBoardWatch(tmp_path / "watch")
     values = {1: 0.1, 2: 3.25, 30: 1e-7}
     for step, value in values.items():
         writer.scalars(step, {"loss/total": value, "lr": value / 2})
@@ -62,7 +61,7 @@ def test_tensorboard_reads_what_was_written(tmp_path, picture):
 
 def test_a_resumed_run_hides_what_was_done_in_vain(tmp_path):
     for first, steps in ((0, (1, 2, 3, 4)), (3, (3, 4, 5))):
-        writer = TensorBoardWriter(tmp_path, first)
+        writer = TensorBoardWatch(tmp_path, first)
         for step in steps:
             writer.scalars(step, {"lr": step + 0.5 * bool(first)})
         writer.close()
@@ -77,13 +76,12 @@ def test_what_is_no_png_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"GIF89a")
     with pytest.raises(ValueError, match="not a PNG"):
-        TensorBoardWriter(tmp_path).picture(1, "a", path)
+        TensorBoardWatch(tmp_path).picture(1, "a", path)
 
 
 def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, caplog):
-    writer = TensorBoardWriter(tmp_path)
-    writer._file._py_recordio_writer._writer = open("/dev/full", "wb", buffering=0)
-    watch = Watch(writer)
+    watch = TensorBoardWatch(tmp_path)
+    watch._file._py_recordio_writer._writer = open("/dev/full", "wb", buffering=0)
     watch.scalars(1, {"lr": 1.0})
     watch.scalars(2, {"lr": 2.0})
     watch.close()
@@ -114,7 +112,7 @@ import sys
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from src.engine.watch.profile import ProfileWindow
+from src.engine.watch.watch import ProfileWindow
 
 ms.set_device("CPU")
 ms.set_context(mode=ms.PYNATIVE_MODE)
@@ -256,5 +254,5 @@ def test_step_of_a_checkpoint():
 
 def test_a_watch_is_quiet_about_what_goes_well(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        Watch(TensorBoardWriter(tmp_path)).close()
+        TensorBoardWatch(tmp_path).close()
     assert not caplog.messages

@@ -7,6 +7,8 @@ implementation, and cannot be imported when another one is loaded.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import struct
 import time
@@ -19,28 +21,41 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
+from src.engine.watch.watch import ProfileWindow, Watch
+
+logger = logging.getLogger(__name__)
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _RGB = 3
 
 
-class TensorBoardWriter:
+class TensorBoardWatch(Watch):
     """Writes one event file, in the calling thread: an error of the disk comes to the caller.
 
     (tensorboardX's own `SummaryWriter` writes in a thread; when that fails, the training would
-    wait for it for ever.)
+    wait for it for ever.) After such an error, here with a warning, the run goes on without: a
+    training does not end because the disk of its curves is full.
 
     Args:
         folder: gets the file; viewers show all files of a folder as one run.
         first_step: of a resumed run: what earlier files say of this step and later is hidden.
+        window: told of the steps.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
 
-    name = "TensorBoard's event file"
-
-    def __init__(self, folder: str | os.PathLike[str], first_step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        first_step: int = 0,
+        window: ProfileWindow | None = None,
+    ) -> None:
+        super().__init__(window)
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         # The name holds seconds only, and a file of that name would be written over.
-        self._file = EventsWriter(str(place / "events"), f".{os.getpid()}")
+        self._file: EventsWriter | None = EventsWriter(str(place / "events"), f".{os.getpid()}")
         if first_step:
             self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
@@ -66,10 +81,22 @@ class TensorBoardWriter:
         self._write(Event(summary=summary.text("configuration", block)))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the window and the file."""
+        super().close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # each event has been flushed
+                self._file.close()
+            self._file = None
 
     def _write(self, event: Event) -> None:
+        if self._file is None:
+            return
         event.wall_time = time.time()
-        self._file.write_event(event)
-        self._file.flush()
+        try:
+            self._file.write_event(event)
+            self._file.flush()
+        except OSError as error:
+            self._file = None
+            logger.warning(
+                "TensorBoard's event file cannot be written, going on without: %s", error
+            )

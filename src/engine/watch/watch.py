@@ -1,38 +1,30 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """What a run shows while it runs: numbers, pictures and text for viewers, and a profile.
 
-A `Watch` without writer and window, the default, does nothing. The writer is
-`tensorboard.TensorBoardWriter`, the window `profile.ProfileWindow`.
+A `Watch` alone shows nothing; `tensorboard.TensorBoardWatch` writes TensorBoard's files.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from src.engine.watch.profile import ProfileWindow
-    from src.engine.watch.tensorboard import TensorBoardWriter
+from src.model_utils.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
 class Watch:
-    """Hands everything to its writer; one that fails is left out from then on, with a warning.
-
-    A training goes on when the disk of its curves is full: they are not what it is for.
+    """Told of a run's steps and figures; hands the steps to the window of the profile.
 
     Args:
-        writer: where numbers, pictures and settings go.
         window: told of the steps.
     """
 
-    def __init__(
-        self, writer: TensorBoardWriter | None = None, window: ProfileWindow | None = None
-    ) -> None:
-        self._writer = writer
+    def __init__(self, window: ProfileWindow | None = None) -> None:
         self._window = window
 
     def before_step(self) -> None:
@@ -47,29 +39,94 @@ class Watch:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Show numbers of a step by name; a slash in a name makes groups."""
-        self._tell(lambda writer: writer.scalars(step, values))
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Show a PNG file."""
-        self._tell(lambda writer: writer.picture(step, name, path))
 
     def settings(self, text: str) -> None:
         """Show the configuration."""
-        self._tell(lambda writer: writer.settings(text))
 
     def close(self) -> None:
         """Close everything; afterwards nothing more is written."""
         if self._window:
             self._window.close()
-        self._tell(lambda writer: writer.close())
-        self._writer, self._window = None, None
 
-    def _tell(self, action: Callable[[TensorBoardWriter], None]) -> None:
-        writer = self._writer
-        if writer is None:
+
+class ProfileWindow:
+    """Profiles steps `first` to `first + count - 1` of this process, then writes the profile.
+
+    The step before them is MindSpore's warm-up, if there is one. Reading the data out takes some
+    seconds to minutes after the last step. A run that ends inside the window writes what it has.
+
+    Args:
+        folder: gets a folder of MindSpore's own name.
+        first: first step, from 1 on.
+        count: steps.
+        target: "CPU", "GPU" or "Ascend".
+
+    Raises:
+        InputError: this MindSpore has no `mindspore.profiler.profile`.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, first: int, count: int, target: str
+    ) -> None:
+        from mindspore import profiler
+
+        if not hasattr(profiler, "profile"):
+            raise InputError(
+                "enable_profiling: this MindSpore has no mindspore.profiler.profile; use 2.8.0, or "
+                "leave enable_profiling false"
+            )
+        self._profiler: Any = profiler
+        self.folder = Path(folder)
+        self._target = target
+        self._first = first
+        self._warm_up = min(first - 1, 1)
+        self._start = first - self._warm_up
+        self._end = first + count
+        self._count = count
+        self._step = 0
+        self._profile: Any = None
+
+    def before_step(self) -> None:
+        """Start where the window begins."""
+        self._step += 1
+        if self._step == self._start:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._profile = self._begin()
+
+    def after_step(self) -> None:
+        """Mark the step; after the last one the profile is written."""
+        if self._profile is None:
             return
-        try:
-            action(writer)
-        except OSError as error:
-            self._writer = None
-            logger.warning("%s cannot be written, going on without: %s", writer.name, error)
+        if self._step + 1 == self._end:
+            self.close()
+        else:
+            self._profile.step()
+
+    def close(self) -> None:
+        """Stop and write, if the window is open."""
+        profile, self._profile = self._profile, None
+        if profile is None:
+            return
+        logger.info("writing the profile of steps %d to %d of this run", self._first, self._step)
+        profile.step()  # ends the step under way
+        profile.stop()
+        # MindSpore logs its errors here and raises none.
+        if any(path.is_file() for path in self.folder.rglob("*")):
+            logger.info("profile: %s", self.folder)
+        else:
+            logger.warning("MindSpore wrote no profile in %s; its own log says why", self.folder)
+
+    def _begin(self) -> Any:  # noqa: ANN401 - MindSpore's profile, without types
+        of = self._profiler
+        activities = [of.ProfilerActivity.CPU]
+        if self._target != "CPU":
+            device = "NPU" if self._target == "Ascend" else "GPU"
+            activities.append(getattr(of.ProfilerActivity, device))
+        return of.profile(
+            activities=activities,
+            schedule=of.schedule(wait=0, warmup=self._warm_up, active=self._count, repeat=1),
+            on_trace_ready=of.tensorboard_trace_handler(str(self.folder)),
+        )
