@@ -193,20 +193,31 @@ def _check_space(records: Sequence[Record], folder: Path) -> int:
 
 
 def _write(
+    name: str,
     kept: Sequence[tuple[Record, np.ndarray, np.ndarray]],
     writer: FolderWriter,
     report: BuildReport,
     *,
     max_pixels: int,
     num_workers: int,
-    progress: tqdm[None],
+    show_progress: bool,
 ) -> list[str]:
-    """Check the images in threads (Pillow decodes outside the interpreter lock), write in order."""
+    """Check the images in threads (Pillow decodes outside the interpreter lock), write in order.
+
+    Returns:
+        What is wrong, one sentence an image; from the first one on, nothing is written.
+    """
     problems: list[str] = []
     jobs = (functools.partial(_read_image, record, max_pixels) for record, _, _ in kept)
     with contextlib.closing(prefetch(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
-        for (record, boxes, classes), result in zip(kept, checked):
-            progress.update()
+        pairs = tqdm(
+            zip(kept, checked),
+            total=len(kept),
+            desc=name,
+            unit="image",
+            disable=not show_progress,
+        )
+        for (record, boxes, classes), result in pairs:
             if isinstance(result, str):
                 problems.append(result)
                 continue
@@ -327,16 +338,15 @@ def _build(
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.building-"))
     try:
         writer = FolderWriter(partial, largest)
-        bar = tqdm(total=len(kept), desc=folder.name, unit="image", disable=not show_progress)
-        with bar:
-            problems = _write(
-                kept,
-                writer,
-                report,
-                max_pixels=max_pixels,
-                num_workers=num_workers,
-                progress=bar,
-            )
+        problems = _write(
+            folder.name,
+            kept,
+            writer,
+            report,
+            max_pixels=max_pixels,
+            num_workers=num_workers,
+            show_progress=show_progress,
+        )
         if problems:
             _refuse(problems, len(kept), folder)
         writer.finish(key, class_names, asdict(report))

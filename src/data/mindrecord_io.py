@@ -166,26 +166,23 @@ class FolderWriter:
         Raises:
             InputError: the disk is full.
         """
-        with _mindrecord_writes(self.folder):
-            self._write(row)
-
-    def _write(self, row: Row) -> None:
         from mindspore.mindrecord import FileWriter
 
-        if self._writer is None:
-            path = self.folder / f"data-{len(self._files):04d}.mindrecord"
-            self._writer = FileWriter(str(path), shard_num=1, overwrite=False)
-            self._writer.set_header_size(HEADER_BYTES)
-            self._writer.set_page_size(self._page_bytes)
-            self._writer.add_schema(SCHEMA, "images with boxes and classes")
-            self._files.append(path)
-            self._bytes = 0
-        self._writer.write_raw_data([_raw(len(self.sizes), row)])
-        self.sizes.append((row.height, row.width))
-        self.num_boxes.append(len(row.boxes))
-        self._bytes += len(row.content)
-        if self._bytes >= SHARD_BYTES:
-            self._commit()
+        with _mindrecord_writes(self.folder):
+            if self._writer is None:
+                path = self.folder / f"data-{len(self._files):04d}.mindrecord"
+                self._writer = FileWriter(str(path), shard_num=1, overwrite=False)
+                self._writer.set_header_size(HEADER_BYTES)
+                self._writer.set_page_size(self._page_bytes)
+                self._writer.add_schema(SCHEMA, "images with boxes and classes")
+                self._files.append(path)
+                self._bytes = 0
+            self._writer.write_raw_data([_raw(len(self.sizes), row)])
+            self.sizes.append((row.height, row.width))
+            self.num_boxes.append(len(row.boxes))
+            self._bytes += len(row.content)
+            if self._bytes >= SHARD_BYTES:
+                self._commit()
 
     def _commit(self) -> None:
         if self._writer is not None:
@@ -200,9 +197,8 @@ class FolderWriter:
         """
         with _mindrecord_writes(self.folder):
             self._commit()
-        paths = [Path(f"{path}{end}") for path in self._files for end in ("", ".db")]
         files = {}
-        for path in paths:
+        for path in (Path(f"{path}{end}") for path in self._files for end in ("", ".db")):
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
             files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
@@ -278,7 +274,6 @@ def whole_folder(folder: Path, key: str | None = None, full: bool = True) -> Min
     if key is not None and meta["key"] != key:
         raise ValueError("annotations, images or settings have changed since it was built")
     _check_files(folder, meta, full)
-    names = sorted(name for name in meta["files"] if not name.endswith(".db"))
     return MindRecordInfo(
         folder=folder,
         num_rows=meta["num_rows"],
@@ -287,7 +282,7 @@ def whole_folder(folder: Path, key: str | None = None, full: bool = True) -> Min
         sizes=np.array(meta["sizes"], dtype=np.int32).reshape(-1, 2),
         num_boxes=np.array(meta["num_boxes"], dtype=np.int32),
         report=meta["report"],
-        files=tuple(folder / name for name in names),
+        files=tuple(folder / name for name in sorted(meta["files"]) if not name.endswith(".db")),
     )
 
 

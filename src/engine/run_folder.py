@@ -82,13 +82,8 @@ def alone_in(
         InputError: another process writes there; on every process.
     """
     lock = FolderLock(folder, program, name, RESULTS_LOCK)
-
-    def claim() -> list[str]:
-        lock.take()
-        return []
-
     try:
-        _first_claims(group, folder, claim, key)
+        _first_claims(group, folder, lock.take, key)
         if lock.problem:
             logger.warning("%s: see to it that nothing else writes there", lock.problem)
         yield
@@ -97,14 +92,15 @@ def alone_in(
 
 
 def _first_claims(
-    group: Group, folder: Path, claim: Callable[[], list[str]], key: str
+    group: Group, folder: Path, claim: Callable[[], list[str] | None], key: str
 ) -> list[str]:
     """Let the first process claim a folder; all raise what it is refused with."""
-    notes, refusal = [], ""
+    notes: list[str] = []
+    refusal = ""
     if group.leads:
         try:
             with writing(folder):
-                notes = claim()
+                notes = claim() or []
         except InputError as error:
             refusal = f"{key}: {error}"
     refusal = group.gather_bytes(refusal.encode())[0].decode()
@@ -149,11 +145,11 @@ def _claim(
     used = bool(contents(folder))
     moving = _moving(folder)
     if moving.exists() and not (used and overwrite):
-        notes.append(_moved(_settle(moving, folder)))  # that was broken off
+        notes.append(_settle(moving, folder))  # that was broken off
     # Losses without a checkpoint cannot be continued; the new run's shall not follow them.
     losses = folder / LOSSES
     if (used and overwrite) or not (used or resume) and losses.exists() and losses.stat().st_size:
-        notes.append(_moved(_move(folder, moving, kept)))
+        notes.append(_move(folder, moving, kept))
     return notes
 
 
@@ -164,10 +160,6 @@ def _refuse_used(folder: Path) -> None:
             f"{folder} holds {found}; go on with it by --resume=true, or name another folder "
             f"(--overwrite=true moves it to {_free(folder).name} first)"
         )
-
-
-def _moved(place: Path) -> str:
-    return f"what an earlier run left is in {place} now"
 
 
 def _free(folder: Path) -> Path:
@@ -185,14 +177,15 @@ def _moving(folder: Path) -> Path:
     return place.with_name(f".{place.name}.old")
 
 
-def _settle(moving: Path, folder: Path) -> Path:
+def _settle(moving: Path, folder: Path) -> str:
+    """Give what was collected its name; return where it is, in words."""
     target = _free(folder)
     os.rename(moving, target)
-    return target
+    return f"what an earlier run left is in {target} now"
 
 
-def _move(folder: Path, moving: Path, kept: Collection[Path]) -> Path:
-    """Move what a run left to a sibling, which appears whole; return it.
+def _move(folder: Path, moving: Path, kept: Collection[Path]) -> str:
+    """Move what a run left to a sibling, which appears whole; return where, in words.
 
     What makes the folder a used one goes last: if this is broken off it stays one, and the next
     `overwrite` goes on.

@@ -138,11 +138,6 @@ class Trainer:
         self.seconds_before = 0.0
 
     @property
-    def checkpoint_folder(self) -> Path:
-        """Where the checkpoints are, those of the first process, which serve all."""
-        return self.folder / CHECKPOINTS
-
-    @property
     def evaluates_now(self) -> bool:
         """Whether an evaluation on the way is due after the present step."""
         return bool(self.evaluate and self.eval_period) and self.step % self.eval_period == 0
@@ -217,10 +212,13 @@ class Trainer:
             elapsed = self.seconds_before + time.monotonic() - started
             last = self.step == self.schedule.max_steps
             evaluates = self.evaluates_now
-            if self._logs(first_step):
+            # some steps are logged, the first and the last, by one process
+            edge = last or self.step == first_step + 1
+            if self.group.leads and (edge or self.step % self.log_period == 0):
                 watch.scalars(self.step, self._log(losses, lr, elapsed, len(batch.image_ids)))
-            ending = self._ending
-            if self._every(self.save_period) or last or evaluates or ending:
+            # several processes end by the same signal
+            ending = self.stop.received if self.group.size == 1 else self._agreed
+            if self.step % self.save_period == 0 or last or evaluates or ending:
                 # also before an evaluation, which may take longer than what it could lose
                 self._save(elapsed)
             if ending:
@@ -228,19 +226,6 @@ class Trainer:
                 raise Interrupted(ending)
             if evaluates:
                 self._evaluate()
-
-    @property
-    def _ending(self) -> int | None:
-        """The signal to end by after this step; several processes end by the same one."""
-        return self.stop.received if self.group.size == 1 else self._agreed or None
-
-    def _every(self, period: int) -> bool:
-        return self.step % period == 0
-
-    def _logs(self, first_step: int) -> bool:
-        """Whether the present step is logged: some are, the first and the last, by one process."""
-        edge = self.step in (first_step + 1, self.schedule.max_steps)
-        return self.group.leads and (edge or self._every(self.log_period))
 
     def _share_statistics(self) -> None:
         """Give all processes the first one's running statistics, those that are saved."""
@@ -346,18 +331,20 @@ class Trainer:
     def _save(self, elapsed: float) -> None:
         if self._saved == self.step or not self.group.leads:
             return
-        state = {p.name: p.asnumpy() for p in self.optimizer.state}
-        state["seed"] = np.array(self.seed)
-        state["world_size"] = np.array(self.group.size)
-        state["seconds"] = np.array(elapsed)
-        state["skipped"] = np.array(self.skipped)
-        state["noise_scheme"] = np.array(NOISE_SCHEME)
+        state = {
+            **{p.name: p.asnumpy() for p in self.optimizer.state},
+            "seed": np.array(self.seed),
+            "world_size": np.array(self.group.size),
+            "seconds": np.array(elapsed),
+            "skipped": np.array(self.skipped),
+            "noise_scheme": np.array(NOISE_SCHEME),
+        }
         params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
         while self.beside:
             name, content = self.beside.popitem()
             write_json(self.folder / name, content, indent=1)
         path = save_checkpoint(
-            self.checkpoint_folder,
+            self.folder / CHECKPOINTS,
             self.step,
             params,
             state,
