@@ -198,7 +198,7 @@ def test_grouping(folder):
 
 
 def test_fixed_shapes_hold_the_same_content(folder):
-    shapes = [[64, 64], [32, 48], [48, 32]]
+    shapes = [(64, 64), (32, 48), (48, 32)]
     exact = take(folder, 20, batch_size=2)
     fixed = take(folder, 20, batch_size=2, shapes=parse_shapes(shapes))
     used = set()
@@ -216,7 +216,7 @@ def test_fixed_shapes_hold_the_same_content(folder):
 
 
 def test_smallest_shape_that_fits():
-    shapes = parse_shapes([[100, 100], [50, 150], [150, 60], [80, 80]])
+    shapes = parse_shapes([(100, 100), (50, 150), (150, 60), (80, 80)])
     assert shapes == ((80, 80), (50, 150), (150, 60), (100, 100))
     assert fit_shape(80, 60, shapes) == (80, 80)
     assert fit_shape(50, 81, shapes) == (50, 150)
@@ -236,7 +236,7 @@ def test_shapes_that_do_not_fit_are_refused_before_the_run(folder):
 
 def test_shapes_too_small_for_a_batch_are_refused_before_the_run():
     """Each image fits somewhere, but a batch unites the height of one with the width of another."""
-    settings = {"min_sizes": (10,), "max_size": 30, "shapes": parse_shapes([[10, 30], [12, 12]])}
+    settings = {"min_sizes": (10,), "max_size": 30, "shapes": parse_shapes([(10, 30), (12, 12)])}
     sizes = np.array([[10, 30], [12, 10], [12, 12]])
     check_shapes(sizes, batch_size=1, grouped=False, **settings)
     check_shapes(sizes, batch_size=2, grouped=True, **settings)

@@ -191,10 +191,9 @@ def supports_of(
     """
     grouped: dict[tuple[str, int, int], list[tuple[np.ndarray, np.ndarray]]] = {}
     for record in records:
-        items = [a for a in record.annotations if not a.iscrowd]
-        items = [a for a in items if index_of[a.category_id] is not None]
-        if not items:
-            continue
+        items = [
+            a for a in record.annotations if not a.iscrowd and index_of[a.category_id] is not None
+        ]
         corners = np.array([to_xyxy(a.bbox, a.bbox_mode) for a in items])
         size = (record.height, record.width)
         boxes, kept = support_boxes(corners, *size, short_edge=short_edge, max_size=max_size)
@@ -229,10 +228,9 @@ def _prototypes(
         short_edge=config.input.min_size_test,
         max_size=config.input.max_size_test,
     )
-    count = len(info.class_names)
     path, key = _prototype_entry(config, encoder, support, supports, info)
     found = read_entry(path, key) if path is not None else None
-    if found is not None and _fits(found, count):
+    if found is not None:
         logger.info("prototypes from %s", path)
         prototypes = Prototypes(found["vectors"], found["counts"])
     else:
@@ -240,7 +238,7 @@ def _prototypes(
         prototypes = build_prototypes(
             encoder,
             tqdm(supports, unit="picture", disable=None, leave=False),
-            count,
+            len(info.class_names),
             read=reader(config.data.max_image_pixels),
         )
         if path is not None:
@@ -278,13 +276,6 @@ def _prototype_entry(
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return Path(config.test.pcb.cache_dir) / "prototypes" / f"{digest[:32]}.npz", key
-
-
-def _fits(arrays: dict[str, np.ndarray], count: int) -> bool:
-    vectors, counts = arrays.get("vectors"), arrays.get("counts")
-    if vectors is None or counts is None or vectors.ndim != 2:
-        return False
-    return len(vectors) == count == len(counts) and bool(np.isfinite(vectors).all())
 
 
 class _CachedMaps:

@@ -7,9 +7,10 @@ contiguous order, category ids of a split) is computed from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from src.defrcn.data_types import (
     XYWH,
@@ -175,8 +176,22 @@ def voc_categories(number: int) -> tuple[tuple[int, str], ...]:
     return tuple(enumerate((*base, *novel), start=1))
 
 
+def class_fields(
+    categories: Sequence[tuple[int, str]], novel: Iterable[str], split: str
+) -> dict[str, Any]:
+    """The fields of `DatasetInfo` about classes, from (id, name) in the data set's order."""
+    names, numbers = split_classes(categories, novel, split)
+    return {
+        "class_names": names,
+        "category_ids": numbers,
+        "base_classes": split_classes(categories, novel, "base")[0],
+        "novel_classes": split_classes(categories, novel, "novel")[0],
+        "split": split,
+        "known_category_ids": tuple(number for number, _ in categories),
+    }
+
+
 def _coco14(parsed: SetName, datasets_root: Path, coco_root: Path) -> DatasetInfo:
-    names, numbers = split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, parsed.split)
     splits = datasets_root / "cocosplit" / "datasplit"
     trainval = parsed.part == "trainval"
     return DatasetInfo(
@@ -185,31 +200,20 @@ def _coco14(parsed: SetName, datasets_root: Path, coco_root: Path) -> DatasetInf
         annotations=splits / ("trainvalno5k.json" if trainval else "5k.json"),
         image_root=coco_root / ("trainval2014" if trainval else "val2014"),
         image_list=None,
-        class_names=names,
-        category_ids=numbers,
-        base_classes=split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, "base")[0],
-        novel_classes=split_classes(COCO_CATEGORIES, COCO_NOVEL_CLASSES, "novel")[0],
-        split=parsed.split,
-        known_category_ids=tuple(number for number, _ in COCO_CATEGORIES),
+        **class_fields(COCO_CATEGORIES, COCO_NOVEL_CLASSES, parsed.split),
     )
 
 
 def _voc(parsed: SetName, datasets_root: Path) -> DatasetInfo:
-    categories, novel = voc_categories(parsed.number), VOC_NOVEL_CLASSES[parsed.number]
-    names, numbers = split_classes(categories, novel, parsed.split)
     root = datasets_root / f"VOC{parsed.family[-4:]}"
+    novel = VOC_NOVEL_CLASSES[parsed.number]
     return DatasetInfo(
         name=parsed.full,
         format="voc",
         annotations=root / "Annotations",
         image_root=root / "JPEGImages",
         image_list=root / "ImageSets" / "Main" / f"{parsed.part}.txt",
-        class_names=names,
-        category_ids=numbers,
-        base_classes=split_classes(categories, novel, "base")[0],
-        novel_classes=novel,
-        split=parsed.split,
-        known_category_ids=tuple(number for number, _ in categories),
+        **class_fields(voc_categories(parsed.number), novel, parsed.split),
     )
 
 
@@ -238,35 +242,24 @@ def _custom(parsed: SetName, own: CustomDataset, root: Path) -> DatasetInfo:
     )
 
 
-def _check_numbered(name: str, shot: int, seed: int, shots: Iterable[int], seeds: int) -> None:
-    """Refuse shots and seeds that TFA's files do not have."""
-    if shot not in shots:
-        listing = ", ".join(map(str, shots))
+def _few_shot(
+    name: str, family: str, shots: tuple[int, int], root: Path, *, seeded: bool
+) -> FewShot:
+    """Where TFA's files of a K-shot set are; refuses shots and seeds that they do not have."""
+    shot, seed = shots
+    of_coco = family == "coco14"
+    numbers, seeds = (COCO_SHOTS, COCO_SEEDS) if of_coco else (VOC_SHOTS, VOC_SEEDS)
+    if shot not in numbers:
+        listing = ", ".join(map(str, numbers))
         raise InputError(f"data set {name!r}: {shot} shots do not exist, only {listing}")
     if seed >= seeds:
         raise InputError(
             f"data set {name!r}: seed {seed} does not exist, only 0 to {seeds - 1}; "
             "choose the set with --shot_seed"
         )
-
-
-def _few_shot(
-    name: str, parsed: SetName, shots: tuple[int, int], own_folder: str, root: Path
-) -> FewShot:
-    """Where the files of a K-shot set are."""
-    shot, seed = shots
-    if parsed.family == "coco14":
-        _check_numbered(name, shot, seed, COCO_SHOTS, COCO_SEEDS)
+    if of_coco:
         return FewShot(root / "cocosplit", shot, seed)
-    if not parsed.own:
-        _check_numbered(name, shot, seed, VOC_SHOTS, VOC_SEEDS)
-        return FewShot(root / "vocsplit", shot, seed, voc_root=root)
-    if not own_folder:
-        raise InputError(
-            f"data set {name!r}: data.custom.{parsed.family}.few_shot is empty; draw K-shot files "
-            "with python -m src.tools.draw_kshot and name their folder there"
-        )
-    return FewShot(root / own_folder, shot, seed)
+    return FewShot(root / "vocsplit", shot, seed, seeded=seeded, voc_root=root)
 
 
 def resolve_dataset(
@@ -312,8 +305,14 @@ def resolve_dataset(
         info = _voc(parsed, root)
     if parsed.shots is None:
         return info
-    own_folder = sets[parsed.family].few_shot if parsed.own else ""
-    files = _few_shot(name, parsed, parsed.shots, own_folder, root)
-    if files.voc_root:
-        files = replace(files, seeded=not official_vocsplit_sampling)
+    if not parsed.own:
+        seeded = not official_vocsplit_sampling
+        files = _few_shot(name, parsed.family, parsed.shots, root, seeded=seeded)
+    elif sets[parsed.family].few_shot:
+        files = FewShot(root / sets[parsed.family].few_shot, *parsed.shots)
+    else:
+        raise InputError(
+            f"data set {name!r}: data.custom.{parsed.family}.few_shot is empty; draw K-shot files "
+            "with python -m src.tools.draw_kshot and name their folder there"
+        )
     return replace(info, name=name, few_shot=files)

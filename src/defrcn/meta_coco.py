@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from src.defrcn.built_datacategory import COCO_CATEGORIES, split_classes
+from src.defrcn.built_datacategory import COCO_CATEGORIES, class_fields
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, FewShot, Record
 from src.defrcn.few_shot import class_file, draw
 from src.model_utils.errors import InputError
@@ -138,17 +138,10 @@ def with_classes(info: DatasetInfo, categories: list[tuple[int, str]]) -> Datase
                 f"{info.name}: novel class {novel!r} is not a class of {info.class_source}"
                 f"{suggestion(novel, names)}"
             )
-    class_names, category_ids = split_classes(categories, info.novel_classes, info.split)
-    if not class_names:
+    fields = class_fields(categories, info.novel_classes, info.split)
+    if not fields["class_names"]:
         raise InputError(f"{info.name}: no class is left in this split of {info.class_source}")
-    return replace(
-        info,
-        class_names=class_names,
-        category_ids=category_ids,
-        base_classes=split_classes(categories, info.novel_classes, "base")[0],
-        novel_classes=split_classes(categories, info.novel_classes, "novel")[0],
-        known_category_ids=tuple(number for number, _ in categories),
-    )
+    return replace(info, **fields)
 
 
 def read_classes(info: DatasetInfo) -> DatasetInfo:

@@ -32,6 +32,7 @@ DRAWN_FROM = 0.5  # weaker detections are not drawn beside ground truth
 PAPER: Colour = (250, 248, 246)
 INK: Colour = (40, 36, 32)
 GAP = 12
+JPEG_QUALITY = 88
 
 
 @dataclass(frozen=True)
@@ -244,17 +245,19 @@ def render_detections(
             )
         )
         files.append(folder / f"{number:02d}_{name.stem}.png")
-        write_png(files[-1], panels[-1])
+        write_picture(files[-1], panels[-1])
     if panels:
         files.append(folder / "sheet.png")
-        write_png(files[-1], contact_sheet(panels))
+        write_picture(files[-1], contact_sheet(panels))
     return files
 
 
-def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write a blue-first image as PNG, atomically."""
+def write_picture(path: str | Path, image: np.ndarray) -> None:
+    """Write a blue-first image as PNG or JPEG, as its name ends, atomically."""
+    kind = {".png": "PNG", ".jpg": "JPEG"}[Path(path).suffix]
     with atomic_path(path) as partial:
-        Image.fromarray(image[:, :, ::-1]).save(partial, format="PNG")
+        picture = Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+        picture.save(partial, format=kind, quality=JPEG_QUALITY)
 
 
 def _spread(records: Sequence[Record], number: int) -> list[Record]:
@@ -328,17 +331,15 @@ def _place(
     """Return where a label goes: the first free place around its box, else inside the top."""
     x1, y1, x2, y2 = box
     across, down = text_size[0] + 8, text_size[1] + 4
-    lefts = (x1, x2 - across)
-    tops = (y1 - down, y2 + 1, y1, y2 - down)
-    places = [(left, top) for top in tops for left in lefts]
-    for left, top in places:
-        left = min(max(left, 0), max(0, width - across))
-        tag = (left, top, left + across, top + down)
-        if 0 <= top and top + down <= height and not any(_overlap(tag, other) for other in taken):
-            return tag
-    left = min(max(x1, 0), max(0, width - across))
+    lefts = [min(max(left, 0), max(0, width - across)) for left in (x1, x2 - across)]
+    for top in (y1 - down, y2 + 1, y1, y2 - down):
+        for left in lefts:
+            tag = (left, top, left + across, top + down)
+            inside = 0 <= top and top + down <= height
+            if inside and not any(_overlap(tag, other) for other in taken):
+                return tag
     top = min(max(y1, 0), max(0, height - down))
-    return left, top, left + across, top + down
+    return lefts[0], top, lefts[0] + across, top + down
 
 
 def _overlap(a: Sequence[int], b: Sequence[int]) -> bool:

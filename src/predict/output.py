@@ -23,7 +23,7 @@ from src.evaluation.visualize import (
     detection_labels,
     draw_at_viewing_size,
     draw_labels,
-    write_png,
+    write_picture,
 )
 from src.util import pipe_table, write_json
 
@@ -123,7 +123,7 @@ class Predictions:
             self.panels.append(np.pad(drawn, edge, constant_values=PAPER[0]))
         # with the suffix: a folder may hold both a.jpg and a.png
         relative = f"pictures/{name}.png"
-        write_png(self.folder / relative, drawn)
+        write_picture(self.folder / relative, drawn)
         return relative
 
     def problem(self, name: str, reason: str) -> None:
@@ -158,7 +158,7 @@ class Predictions:
         }
         write_json(path, content)
         if self.panels:
-            write_png(self.folder / "sheet.png", contact_sheet(self.panels))
+            write_picture(self.folder / "sheet.png", contact_sheet(self.panels))
         return path
 
     def table(self) -> str:

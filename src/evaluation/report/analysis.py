@@ -143,10 +143,8 @@ class Analysis:
 
     def at_best_thresholds(self) -> list[Picture]:
         """The pictures when each class keeps the detections from its best threshold on."""
-        limits = []
-        for one in self.classes:
-            best = one.best
-            limits.append(best.threshold if best else FALLBACK_THRESHOLD)
+        best = [one.best for one in self.classes]
+        limits = [one.threshold if one else FALLBACK_THRESHOLD for one in best]
         return [_cut(picture, limits) for picture in self.pictures]
 
 

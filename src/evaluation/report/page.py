@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
+from PIL import ImageColor
 
 from src.data.transforms import PILLOW_MAX_PIXELS, decode, to_bgr
 from src.defrcn.built_datacategory import DatasetInfo, Record
@@ -30,15 +29,16 @@ from src.evaluation.figures import COLUMNS, MEANING, PREFIXES, UNDEFINED, Evalua
 from src.evaluation.report import plots as report_plots
 from src.evaluation.report.analysis import Analysis, Finding, Picture, analyse, class_rows, to_csv
 from src.evaluation.result_folder import new_results
-from src.evaluation.visualize import Colour, Label, draw_at_viewing_size
+from src.evaluation.visualize import Label, draw_at_viewing_size, write_picture
 from src.model_utils.errors import InputError
-from src.util import atomic_path, write_text
+from src.util import write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # In the head of each page, and how a folder is recognised that may be written again.
 MARK = '<meta name="generator" content="defrcn evaluation report">'
 KINDS = ("ok", "missed", "false")
-JPEG_QUALITY = 88
+# Of outcomes, red first.
+COLOURS = {"hit": report_plots.HIT, "false": report_plots.FALSE, "missed": report_plots.MISSED}
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,7 @@ def write_report(
             shown=shown,
             kinds=KINDS,
             counts={kind: sum(kind in one.kinds for one in pictures) for kind in KINDS},
-            colours={
-                "hit": report_plots.HIT,
-                "false": report_plots.FALSE,
-                "missed": report_plots.MISSED,
-            },
+            colours=COLOURS,
         )
         write_text(results.folder / "index.html", text)
         results.publish()
@@ -226,7 +222,7 @@ def _write_pictures(
             else:
                 image = to_bgr(decode(source.read_bytes(), str(source), max_pixels))
                 labels = picture_labels(picture, class_names)
-                _write_jpeg(target, draw_at_viewing_size(image, labels))
+                write_picture(target, draw_at_viewing_size(image, labels))
                 drawn[picture.image_id] = target
             counts = [picture.count(outcome) for outcome in ("hit", "missed", "false")]
             shown.append(Shown(f"pictures/{kind}/{name}", source.name, kind, *counts))
@@ -235,16 +231,11 @@ def _write_pictures(
 
 def picture_labels(picture: Picture, class_names: Sequence[str]) -> list[Label]:
     """What to draw: detections solid, missed objects dashed, ignored ones faint; best last."""
-    colours = {
-        "hit": _bgr(report_plots.HIT),
-        "false": _bgr(report_plots.FALSE),
-        "missed": _bgr(report_plots.MISSED),
-        "ignored": (150, 150, 150),
-    }
 
     def label(one: Finding, text: str) -> Label:
         faint, dashed = one.outcome == "ignored", one.outcome == "missed"
-        return Label(one.bbox, one.class_index, text, faint, dashed, colours[one.outcome])
+        red, green, blue = ImageColor.getrgb(COLOURS.get(one.outcome, "#969696"))[:3]
+        return Label(one.bbox, one.class_index, text, faint, dashed, (blue, green, red))
 
     labels = [
         label(one, f"{class_names[one.class_index]} ({one.outcome})")
@@ -255,15 +246,3 @@ def picture_labels(picture: Picture, class_names: Sequence[str]) -> list[Label]:
         note = " false" if one.outcome == "false" else ""
         labels.append(label(one, f"{class_names[one.class_index]} {one.score:.2f}{note}"))
     return labels
-
-
-def _bgr(colour: str) -> Colour:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return blue, green, red
-
-
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    """Write a blue-first image as JPEG, atomically."""
-    with atomic_path(path) as partial:
-        picture = Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
-        picture.save(partial, format="JPEG", quality=JPEG_QUALITY)
