@@ -170,7 +170,7 @@ def _annotation(
     """One annotation, or None for a class of the other split."""
     source = f"{info.annotations}: annotation {entry.get('id')!r} of image {image}"
     number = entry.get("category_id")
-    if not _is_id(number):
+    if type(number) is not int:
         raise InputError(f"{source}: category_id {number!r} is not a whole number")
     if number not in info.known_category_ids:
         raise InputError(f"{source}: category id {number} is not among the data set's categories")
