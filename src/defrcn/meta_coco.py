@@ -118,7 +118,10 @@ def _categories(content: Json, path: Path) -> list[tuple[int, str]]:
     for entry in content["categories"]:
         number, name = entry.get("id"), entry.get("name")
         if not _is_id(number) or not isinstance(name, str):
-            raise InputError(f"{path}: category {entry!r} lacks a whole number as id or a name")
+            raise InputError(
+                f"{path}: category {name!r}: the id is no whole number or too large, or the name "
+                "is no text"
+            )
         if number in found or name in found.values():
             raise InputError(f"{path}: category id {number} or name {name!r} occurs twice")
         found[number] = name
@@ -192,7 +195,7 @@ def _images(content: Json, path: Path) -> dict[int | str, Json]:
         number = image.get("id")
         if not _is_id(number) and not isinstance(number, str):
             name = image.get("file_name")
-            raise InputError(f"{path}: image {name!r} has no id, or a number beyond 64 bits")
+            raise InputError(f"{path}: image {name!r} has no id or one that is too large")
         if number in images:
             raise InputError(f"{path}: image id {number!r} occurs twice")
         images[number] = image
