@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from src.engine.watch.watch import ProfileWindow, Watch
+from src.engine.watch.profile import ProfileWindow
+from src.engine.watch.watch import Watch
 from src.model_utils.config import Config, to_yaml
 from src.model_utils.errors import InputError
 

@@ -112,7 +112,7 @@ import sys
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
-from src.engine.watch.watch import ProfileWindow
+from src.engine.watch.profile import ProfileWindow
 
 ms.set_device("CPU")
 ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -21,7 +21,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from src.engine.watch.watch import ProfileWindow, Watch
+from src.engine.watch.profile import ProfileWindow
+from src.engine.watch.watch import Watch
 
 logger = logging.getLogger(__name__)
 
