@@ -101,7 +101,7 @@ def draw_scene(
     for shape in classes:
         sprite = _place(rng, shape, canvas, labels, sizes)
         if sprite is not None:
-            _composite(canvas, sprite)
+            _composite(canvas, sprite, shadow=True)
             placed.append(shape)
             sizes.append(int(np.count_nonzero(sprite.mask)))
             _stamp(labels, sprite, len(placed))
@@ -295,8 +295,8 @@ def _standing_out(
     return color
 
 
-def _composite(canvas: FloatArray, sprite: _Sprite) -> None:
-    """Average the sprite down and blend it and its shadow over the picture, in place.
+def _composite(canvas: FloatArray, sprite: _Sprite, *, shadow: bool) -> None:
+    """Average the sprite down and blend it over the picture, in place.
 
     The patch is first padded to whole picture pixels; then each picture pixel takes the mean
     of its fine pixels, weighted by the mask.
@@ -312,7 +312,8 @@ def _composite(canvas: FloatArray, sprite: _Sprite) -> None:
     rows, columns = fine.shape[0] // f, fine.shape[1] // f
     alpha = fine.reshape(rows, f, columns, f).mean(axis=(1, 3))
     color = paint_fine.reshape(rows, f, columns, f, 3).mean(axis=(1, 3))
-    _cast_shadow(canvas, alpha, top, left)
+    if shadow:
+        _cast_shadow(canvas, alpha, top, left)
     place, inside = _overlap(canvas.shape, alpha.shape, top, left)
     canvas[place] = canvas[place] * (1.0 - alpha[inside][..., None]) + color[inside]
 
@@ -343,7 +344,7 @@ def _add_occluder(
     grain = 1.0 + 0.15 * smooth_noise(rng, side, side, (12,))
     sprite = _Sprite(mask, color * grain[..., None], left, top)
     if _fits(labels, sprite, sizes, min_inside=0.0):
-        _composite(canvas, sprite)
+        _composite(canvas, sprite, shadow=True)
         _stamp(labels, sprite, _OCCLUDER_LABEL)
 
 
