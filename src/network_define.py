@@ -164,6 +164,15 @@ def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:
     return Tensor(shape=list(shape), dtype=dtype)
 
 
+# Mapped over the gradients: a list built in the graph would make it grow with its length squared.
+_sum_of_squares = ops.MultitypeFuncGraph("sum_of_squares")
+
+
+@_sum_of_squares.register("Tensor")
+def _sum_of_squares_of(gradient: Tensor) -> Tensor:
+    return ops.ReduceSum()(ops.Square()(gradient), ())
+
+
 def build_train_step(
     net: DeFRCN,
     optimizer: SGD | AdamW,
@@ -221,10 +230,10 @@ def build_train_step(
             dropout_noise,
         )
         # A gradient that is not finite shows in the sum of squares.
-        squares = [(one * one).sum() for one in gradients]
+        squares = ops.addn(ops.HyperMap()(_sum_of_squares, gradients))
         if reducer is not None:
             gradients = reducer(gradients)
-        return losses, sum(squares), gradients
+        return losses, squares, gradients
 
     # Separate arguments: a tuple would be taken for a constant and compiled anew every time.
     @ms.jit(fullgraph=True)
