@@ -44,12 +44,12 @@ def small(tmp_path_factory):
     return folder
 
 
-def test_the_seed_decides_every_byte(small, tmp_path):
-    make_demo_data(tmp_path / "again", seed=3, num_train=20, num_test=14)
-    assert contents(tmp_path / "again") == contents(small)
-    make_demo_data(tmp_path / "other", seed=4, num_train=20, num_test=14)
-    other = contents(tmp_path / "other")
-    same = [name for name, data in contents(small).items() if other.get(name) == data]
+def test_the_seed_decides_every_byte(tmp_path):
+    for name, seed in (("one", 3), ("again", 3), ("other", 4)):
+        make_demo_data(tmp_path / name, seed=seed, num_train=6, num_test=4)
+    one, other = contents(tmp_path / "one"), contents(tmp_path / "other")
+    assert contents(tmp_path / "again") == one
+    same = [name for name, data in one.items() if other.get(name) == data]
     assert same == []
 
 

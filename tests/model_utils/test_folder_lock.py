@@ -47,9 +47,9 @@ def holder(folder, how="alone"):
         yield process, child
     finally:
         process.kill()
-        process.communicate()
-        if child > 0:
+        if child > 0:  # first: it has the pipe, too
             os.kill(child, signal.SIGKILL)
+        process.communicate()
 
 
 def test_the_second_is_told_who_has_it(tmp_path):

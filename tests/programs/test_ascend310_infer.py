@@ -186,6 +186,7 @@ def test_unit_tests_with_address_checks(checked):
     assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
 
 
+@pytest.mark.slow
 def test_unit_tests_with_thread_checks(tools):
     folder = built("thread", "--tests", "--no-program", "--sanitize=thread")
     done = call(folder / "defrcn_tests", "--gtest_brief=1", TSAN_OPTIONS="halt_on_error=1")

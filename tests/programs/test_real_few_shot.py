@@ -225,7 +225,9 @@ def read(path: Path):
     return json.loads(path.read_text())
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module", params=["coco", "voc", pytest.param("blood", marks=pytest.mark.slow)]
+)
 def run(request, tmp_path_factory) -> Run:
     """Surgery, fine-tuning with evaluation at its end, and evaluation with calibration."""
     case = CASES[request.param]
