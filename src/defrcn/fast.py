@@ -128,7 +128,7 @@ def make_fast(net: nn.Cell) -> None:
         side = -(-heads.pooler.num_bins // 2)
         first = heads.res5[0]
         for convolution in (first.conv1, first.shortcut):
-            convolution.convolve = Convolution(1, 0)
+            convolution.convolve = Convolution(convolution.weight.shape[0], 1, 1, 0)
         if side == 4 and first.conv2.foldable:
             heads.layout = BoxTiles()
             heads.res5 = nn.CellList([TileBottleneck(block) for block in heads.res5])

@@ -55,7 +55,7 @@ class Conv(Convolution):
     """
 
     def __init__(self, in_channels: int, out_channels: int, side: int, stride: int = 1) -> None:
-        super().__init__(stride, side // 2)
+        super().__init__(out_channels, side, stride, side // 2)
         shape = (out_channels, in_channels, side, side)
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
 

@@ -75,18 +75,22 @@ class Convolution(nn.Cell):
     """A convolution with zeros around; `portable.TapConvolution` may stand in its place.
 
     Args:
+        out_channels: D.
+        kernel_size: k.
         stride: pixels.
         padding: zeros on each side, pixels.
     """
 
-    def __init__(self, stride: int, padding: int) -> None:
+    def __init__(self, out_channels: int, kernel_size: int, stride: int, padding: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.padding = padding
+        # The operator itself: ops.conv2d is a program that is compiled anew at each use.
+        self.conv = ops.Conv2D(
+            out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride
+        )
 
     def construct(self, features: Tensor, weight: Tensor) -> Tensor:
         """(N, C, H, W) and (D, C, k, k) -> (N, D, H / stride, W / stride), rounded up."""
-        return ops.conv2d(features, weight, None, self.stride, "pad", self.padding)
+        return self.conv(features, weight)
 
 
 class ConvNorm(nn.Cell):
@@ -108,7 +112,7 @@ class ConvNorm(nn.Cell):
         self.weight = Parameter(Tensor(np.zeros(shape, np.float32)), name="weight")
         self.norm = NORMS[norm](out_channels)
         self.foldable = norm == "FrozenBN"
-        self.convolve = Convolution(stride, kernel_size // 2)
+        self.convolve = Convolution(out_channels, kernel_size, stride, kernel_size // 2)
 
     def construct(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""

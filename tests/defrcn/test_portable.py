@@ -93,7 +93,7 @@ def test_taps(mode, size):
     rng = np.random.default_rng(size[0])
     features = rng.normal(size=(1, 6, *size)).astype(np.float32)
     weight = rng.normal(size=(4, 6, 3, 3)).astype(np.float32)
-    taps, given = TapConvolution(), Convolution(1, 1)
+    taps, given = TapConvolution(), Convolution(4, 3, 1, 1)
 
     def convolve(features, weight):
         return taps(features, weight)
