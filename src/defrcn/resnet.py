@@ -84,9 +84,8 @@ class Convolution(nn.Cell):
     def __init__(self, out_channels: int, kernel_size: int, stride: int, padding: int) -> None:
         super().__init__()
         # The operator itself: ops.conv2d is a program that is compiled anew at each use.
-        self.conv = ops.Conv2D(
-            out_channels, kernel_size, pad_mode="pad", pad=padding, stride=stride
-        )
+        size = (kernel_size, kernel_size)  # as the export to ONNX wants it
+        self.conv = ops.Conv2D(out_channels, size, pad_mode="pad", pad=padding, stride=stride)
 
     def construct(self, features: Tensor, weight: Tensor) -> Tensor:
         """(N, C, H, W) and (D, C, k, k) -> (N, D, H / stride, W / stride), rounded up."""
