@@ -291,7 +291,9 @@ def suggestion(word: str, candidates: Iterable[str]) -> str:
 def listing(names: Sequence[str], most: int = 5, separator: str = ", ") -> str:
     """The first few of some names, as one line that is not too long."""
     shown = [name if name.isprintable() else ascii(name) for name in names[:most]]
-    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in shown]
+    # both ends: of a path, the last part tells most
+    half = _LONGEST_NAME // 2
+    shown = [n if len(n) <= _LONGEST_NAME else f"{n[:half]}...{n[-half:]}" for n in shown]
     more = [f"and {len(names) - most} more"] if len(names) > most else []
     return separator.join([*shown, *more])
 
