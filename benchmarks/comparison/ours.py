@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -15,9 +16,10 @@ from benchmarks.comparison.cases import Case
 from src.assembly.evaluation import detections, make_inference
 from src.assembly.training import make_detector
 from src.data.batching import Batch
+from src.defrcn.data_types import DatasetInfo
 from src.defrcn.pcb import Calibrator, Prototypes
 from src.defrcn.pcb_encoder import ResNetEncoder
-from src.detecteval import evaluate_coco
+from src.detecteval import evaluate
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.paths import project_folder
@@ -203,13 +205,18 @@ class Coco:
     def run(self, _number: int) -> None:
         """From annotations and rows to figures."""
         categories = self.table["categories"]
-        self.found = evaluate_coco(
-            self.table,
-            self.rows,
-            dataset="generated",
+        info = DatasetInfo(
+            name="generated",
+            format="coco",
+            annotations=Path(),
+            image_root=Path(),
+            image_list=None,
             class_names=tuple(one["name"] for one in categories),
             category_ids=tuple(one["id"] for one in categories),
+            base_classes=(),
+            novel_classes=(),
         )
+        self.found = evaluate(info, self.table, self.rows, metric="coco")
 
     def result(self) -> dict[str, np.ndarray]:
         """The twelve figures, percent."""

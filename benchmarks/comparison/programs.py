@@ -61,7 +61,7 @@ def prepare(case: Case, folder: Path, checkpoint: Path | None, checkout: Path) -
 def _write_drawn(case: Case, path: Path) -> None:
     """A checkpoint with the weights of `inputs.weights_for`."""
     from src.model_utils.config import load_config
-    from src.weights.checkpoint import write_weights
+    from src.weights.ckpt_format import write_ckpt
     from src.weights.weight_shapes import DetectorLayout
 
     model = load_config(case.config).model
@@ -74,7 +74,7 @@ def _write_drawn(case: Case, path: Path) -> None:
         model.rpn.enable_decouple,
         model.roi_heads.enable_decouple,
     )
-    write_weights(path, inputs.weights_for(layout.shapes()))
+    write_ckpt(path, inputs.weights_for(layout.shapes()))
 
 
 def our_command(case: Case, demo: Demo, result: Path) -> list[str]:
