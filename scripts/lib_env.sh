@@ -5,7 +5,7 @@
 #   set_up_environment requirements.txt [more requirement files]
 #
 # leaves the interpreter of the environment in VENV_PYTHON, or ends the script with one clear
-# message. Settings, all optional:
+# message; where there is a C++ compiler, the kernels for CPU are in the environment too. Settings, all optional:
 #   PYTHON        interpreter to make the environment with (3.9 to 3.12)
 #   DEFRCN_VENV   folder of the environment (default: .venv in the project)
 #   PIP_*         as pip knows them; a constraint that the machine sets stays in force
@@ -170,9 +170,20 @@ set_up_environment() {
   if command -v flock >/dev/null && { exec {ENV_LOCK}>"$VENV.lock"; } 2>/dev/null; then
     flock -n "$ENV_LOCK" || { say "waiting for another script that makes $VENV" && flock "$ENV_LOCK"; }
     update_environment "$@"
+    build_kernels
     exec {ENV_LOCK}>&-
   else
     update_environment "$@"
+    build_kernels
+  fi
+}
+
+# Everything works without them, so nothing here ends a script.
+build_kernels() {
+  local look='from src.kernels import library; print("missing" if library.missing() else "")'
+  if [ "$("$VENV_PYTHON" -c "$look" 2>/dev/null)" = missing ]; then
+    say "building the kernels for CPU"
+    "$VENV_PYTHON" -m src.tools.build_kernels --if_possible || say "going on without them"
   fi
 }
 

@@ -11,6 +11,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from src.adamw_optimizer import AdamW
 from src.defrcn.anchor_generator import AnchorGenerator
+from src.defrcn.bbox_assign_sample import RPNTargets
+from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads
@@ -89,9 +91,11 @@ def _rpn(model: ModelSection, channels: int) -> RPN:
         generator,
         _proposals(model, rpn.pre_nms_topk_train, rpn.post_nms_topk_train),
         _proposals(model, rpn.pre_nms_topk_test, rpn.post_nms_topk_test),
-        iou_thresholds=rpn.iou_thresholds,
-        num_samples=rpn.batch_size_per_image,
-        positive_fraction=rpn.positive_fraction,
+        RPNTargets(
+            iou_thresholds=rpn.iou_thresholds,
+            num_samples=rpn.batch_size_per_image,
+            positive_fraction=rpn.positive_fraction,
+        ),
         box_weights=rpn.bbox_reg_weights,
         smooth_l1_beta=rpn.smooth_l1_beta,
         loss_weights=(rpn.loss_weight, rpn.loss_weight * rpn.bbox_loss_weight),
@@ -119,11 +123,13 @@ def _roi_heads(
         make_stage(STAGE_BLOCKS[backbone.depth][3], channels, 2 * channels, 2, norm),
         BoxMaps(roi.pooler_resolution),
         BoxPredictor(2 * channels, num_classes, dropout),
-        num_classes=num_classes,
-        num_samples=roi.batch_size_per_image,
-        positive_fraction=roi.positive_fraction,
-        iou_threshold=roi.iou_threshold,
-        append_gt=roi.append_gt,
+        ROITargets(
+            iou_threshold=roi.iou_threshold,
+            num_samples=roi.batch_size_per_image,
+            positive_fraction=roi.positive_fraction,
+            num_classes=num_classes,
+            append_gt=roi.append_gt,
+        ),
         box_weights=roi.bbox_reg_weights,
         smooth_l1_beta=roi.smooth_l1_beta,
         box_loss_weight=roi.bbox_loss_weight,

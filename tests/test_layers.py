@@ -17,7 +17,7 @@ ROOT = project_folder()
 # of the project has to be below one of them.
 FLOORS = (
     {"src.model_utils", "src.util", "src.lr_schedule"},
-    {"src.weights"},
+    {"src.weights", "src.kernels"},
     {"src.defrcn", "src.sgd_optimizer", "src.adamw_optimizer"},
     {"src.network_define", "src.data"},
     {"src.dataset", "src.calibration", "src.evaluation", "src.export"},
@@ -39,6 +39,7 @@ PARTS = {
         "proposal_generator",
         "portable",
         "fast",
+        "kernels",
         "bbox_assign_sample",
         "bbox_assign_sample_stage2",
         "roi_align",
@@ -64,6 +65,7 @@ NEEDS_NO_MINDSPORE = (
     "src.detecteval",
     "src.evaluation",
     "src.launch",
+    "src.kernels",
     "src.defrcn.built_datacategory",
     "src.defrcn.meta_coco",
     "src.defrcn.meta_voc",

@@ -16,9 +16,11 @@ from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.data_types import Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import make_fast
+from src.defrcn.kernels import use_kernels
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import Trainer
+from src.kernels import library
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, require_path, to_plain
 from src.model_utils.errors import InputError
@@ -129,7 +131,18 @@ def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
     )
     if formulation_of(config) == "fast":
         make_fast(net)
+        if config.device_target == "CPU":
+            _use_kernels(net)
     return net
+
+
+def _use_kernels(net: DeFRCN) -> None:
+    kernels = library.built()
+    if kernels is None:
+        logger.info("no kernels in C++: %s builds them, and programs start faster", library.COMMAND)
+        return
+    use_kernels(net, str(kernels))
+    logger.info("kernels in C++: %s", kernels.name)
 
 
 def formulation_of(config: Config) -> str:
@@ -164,7 +177,7 @@ def load_detector(net: DeFRCN, path: Path, class_names: tuple[str, ...]) -> None
         logger.info("%s has no class and box layer: they start anew", path)
     else:
         bias = params.get("roi_heads.box_predictor.cls_score.bias")
-        wanted = net.roi_heads.num_classes
+        wanted = net.roi_heads.targets.num_classes
         given = wanted if bias is None else len(bias) - 1
         if given != wanted:
             raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from src.defrcn import box_ops
 
@@ -117,6 +117,63 @@ def rpn_targets(
     index, positive, valid = subsample(labels, noise, num_samples, positive_fraction)
     target = ops.gather(gt_boxes, ops.gather(matched, index, 0), 0)
     return index, positive, valid, target
+
+
+class RPNTargets(nn.Cell):
+    """Samples the anchors that the RPN learns from, image by image; see `rpn_targets`.
+
+    Args:
+        iou_thresholds: below the first background, from the second on foreground.
+        num_samples: S.
+        positive_fraction: see `subsample`.
+
+    Inputs:
+        - **anchors** (Tensor) - (A, 4) float32, model frame.
+        - **anchor_valid** (Tensor) - (A,) bool.
+        - **gt_boxes** (Tensor) - (N, G, 4) float32, model frame.
+        - **gt_valid** (Tensor) - (N, G) bool.
+        - **noise** (Tensor) - (N, A) float32 in [0, 1).
+
+    Outputs:
+        index (N, S) int32, positive (N, S) bool, valid (N, S) bool, matched ground truth
+        (N, S, 4), all without gradient.
+    """
+
+    def __init__(
+        self, *, iou_thresholds: tuple[float, float], num_samples: int, positive_fraction: float
+    ) -> None:
+        super().__init__()
+        self.iou_thresholds = iou_thresholds
+        self.num_samples = num_samples
+        self.positive_fraction = positive_fraction
+
+    def construct(
+        self,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        gt_boxes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See the class."""
+        images = [
+            rpn_targets(
+                anchors,
+                anchor_valid,
+                gt_boxes[i],
+                gt_valid[i],
+                noise[i],
+                iou_thresholds=self.iou_thresholds,
+                num_samples=self.num_samples,
+                positive_fraction=self.positive_fraction,
+            )
+            for i in range(gt_boxes.shape[0])
+        ]
+        index = ops.stop_gradient(ops.stack([image[0] for image in images]))
+        positive = ops.stack([image[1].astype(ms.int32) for image in images]) > 0
+        valid = ops.stack([image[2].astype(ms.int32) for image in images]) > 0
+        target = ops.stop_gradient(ops.stack([image[3] for image in images]))
+        return index, positive, valid, target
 
 
 def label_anchors(

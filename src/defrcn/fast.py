@@ -18,7 +18,7 @@ from mindspore import Tensor, nn, ops
 
 from src.defrcn.rcnn import BoxMaps
 from src.defrcn.resnet import Bottleneck, Convolution
-from src.defrcn.rpn import RPNHead
+from src.defrcn.rpn import RPNHead, in_batch
 from src.defrcn.winograd import winograd_conv3x3, winograd_conv4x4
 
 
@@ -45,26 +45,29 @@ class SampledRPNHead(RPNHead):
     def at_anchors(
         self, features: Tensor, logits: Tensor, deltas: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `RPNHead.at_anchors`: computed anew from the features, (H, W, C)."""
-        height, width, channels = features.shape
-        cell = index // self.num_cell_anchors
+        """See `RPNHead.at_anchors`: computed anew from the features."""
+        _, height, width, channels = features.shape
+        cell = index.reshape(-1) // self.num_cell_anchors
         row, column = cell // width, cell % width
         step = Tensor(np.array([-1, 0, 1], np.int32))
-        rows = (row[:, None, None] + step[None, :, None]) + ops.zeros((1, 1, 3), ms.int32)
-        columns = (column[:, None, None] + step[None, None, :]) + ops.zeros((1, 3, 1), ms.int32)
+        rows = (row.reshape(-1, 1, 1) + step.reshape(1, 3, 1)) + ops.zeros((1, 1, 3), ms.int32)
+        columns = column.reshape(-1, 1, 1) + step.reshape(1, 1, 3)
+        columns = columns + ops.zeros((1, 3, 1), ms.int32)
         inside_rows = ops.logical_and(rows >= 0, rows < height)
         inside = ops.logical_and(inside_rows, ops.logical_and(columns >= 0, columns < width))
         place = ops.where(inside, rows * width + columns, ops.zeros_like(rows))
-        patches = ops.gather(features.reshape(-1, channels), place.reshape(-1), 0)
+        place = in_batch(place.reshape(index.shape[0], -1), height * width)
+        patches = ops.gather(features.reshape(-1, channels), place, 0)
         patches = patches * inside.astype(ms.float32).reshape(-1, 1)
         weight = self.conv.weight.transpose(0, 2, 3, 1).reshape(-1, 9 * channels)
         hidden = ops.MatMul(transpose_b=True)(patches.reshape(-1, 9 * channels), weight)
         all_logits, all_deltas = self.predict(hidden + self.conv.bias)
-        anchor = (index % self.num_cell_anchors)[:, None]
-        choice = ops.arange(self.num_cell_anchors).astype(ms.int32)[None, :] == anchor
+        anchor = index.reshape(-1, 1) % self.num_cell_anchors
+        choice = ops.arange(self.num_cell_anchors).astype(ms.int32) == anchor
         choice = choice.astype(ms.float32)
-        all_deltas = all_deltas.reshape(-1, self.num_cell_anchors, 4) * choice[:, :, None]
-        return (all_logits * choice).sum(1), all_deltas.sum(1)
+        all_deltas = all_deltas.reshape(-1, self.num_cell_anchors, 4) * choice.expand_dims(2)
+        total = ops.ReduceSum()
+        return total(all_logits * choice, 1), total(all_deltas, 1)
 
 
 class BoxTiles(nn.Cell):

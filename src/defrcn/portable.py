@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.proposal_generator import ProposalGenerator, stacked
+from src.defrcn.proposal_generator import ProposalGenerator, settings_of, stacked
 from src.defrcn.resnet import STRIDE, ConvNorm
 
 # 6000 overlapping boxes took 13 rounds; whether these were enough is an output of the network.
@@ -94,13 +94,7 @@ class PortableProposals(ProposalGenerator):
     """
 
     def __init__(self, generator: ProposalGenerator) -> None:
-        super().__init__(
-            pre_nms_topk=generator.pre_nms_topk,
-            post_nms_topk=generator.post_nms_topk,
-            nms_threshold=generator.nms_threshold,
-            min_box_size=generator.min_box_size,
-            box_weights=generator.box_weights,
-        )
+        super().__init__(**settings_of(generator))
         self.best_first = TopFirst()
         self.suppress = FixedPointNMS(generator.nms_threshold)
 

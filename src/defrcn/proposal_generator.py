@@ -44,7 +44,7 @@ class GreedyNMS(nn.Cell):
 
     Inputs:
         - **boxes** (Tensor) - (R, 4) float32, best first.
-        - **scores** (Tensor) - (R,) float32, falling.
+        - **scores** (Tensor) - (R,) float32; only their order counts, which the boxes have.
 
     Outputs:
         kept (R,) bool.
@@ -56,7 +56,10 @@ class GreedyNMS(nn.Cell):
 
     def construct(self, boxes: Tensor, scores: Tensor) -> Tensor:
         """See the class."""
-        return self.nms(ops.concat((boxes, scores[:, None]), 1))[2]
+        # Places instead of scores: the operator sorts once more, and would let equal ones change
+        # places without saying so.
+        falling = -ops.arange(scores.shape[0]).astype(ms.float32)
+        return self.nms(ops.concat((boxes, falling.reshape(-1, 1)), 1))[2]
 
 
 class ProposalGenerator(nn.Cell):
@@ -174,6 +177,12 @@ class ProposalGenerator(nn.Cell):
         total = kept.astype(ms.int32).sum(0).astype(ms.int32)
         valid = self.slots < total
         return ops.gather(boxes, order, 0), ops.gather(scores, order, 0), valid
+
+
+def settings_of(generator: ProposalGenerator) -> dict:
+    """The arguments that a generator was made with, for another one like it."""
+    names = ("pre_nms_topk", "post_nms_topk", "nms_threshold", "min_box_size", "box_weights")
+    return {name: getattr(generator, name) for name in names}
 
 
 def stacked(images: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn import box_ops
-from src.defrcn.bbox_assign_sample_stage2 import roi_targets
 from src.defrcn.rpn import absolute_or_smooth_l1
 
 
@@ -88,11 +87,7 @@ class Res5ROIHeads(nn.Cell):
         res5: bottlenecks, see `resnet.make_stage`.
         layout: `BoxMaps`, between the two.
         box_predictor: `BoxPredictor`.
-        num_classes: K.
-        num_samples: S, boxes an image that the losses are over.
-        positive_fraction: see `subsample`.
-        iou_threshold: see `roi_targets`.
-        append_gt: see `roi_targets`.
+        targets: `ROITargets`.
         box_weights: see `box_ops.encode_boxes`.
         smooth_l1_beta: 0 for L1.
         box_loss_weight: factor of the box loss.
@@ -112,12 +107,8 @@ class Res5ROIHeads(nn.Cell):
         res5: nn.CellList,
         layout: nn.Cell,
         box_predictor: nn.Cell,
+        targets: nn.Cell,
         *,
-        num_classes: int,
-        num_samples: int,
-        positive_fraction: float,
-        iou_threshold: float,
-        append_gt: bool,
         box_weights: tuple[float, ...],
         smooth_l1_beta: float,
         box_loss_weight: float,
@@ -127,11 +118,7 @@ class Res5ROIHeads(nn.Cell):
         self.res5 = res5
         self.layout = layout
         self.box_predictor = box_predictor
-        self.num_classes = num_classes
-        self.num_samples = num_samples
-        self.positive_fraction = positive_fraction
-        self.iou_threshold = iou_threshold
-        self.append_gt = append_gt
+        self.targets = targets
         self.box_weights = box_weights
         self.smooth_l1_beta = smooth_l1_beta
         self.box_loss_weight = box_loss_weight
@@ -174,7 +161,7 @@ class Res5ROIHeads(nn.Cell):
             noise: (N, P + G) float32 in [0, 1): the draw of proposals.
             dropout_noise: (N * S, 2C) float32, see `BoxPredictor.train_forward`.
         """
-        boxes, classes, used, target = self.sample(
+        boxes, classes, used, target = self.targets(
             proposals, proposal_valid, gt_boxes, gt_classes, gt_valid, noise
         )
         rows = self.box_features(features, boxes, valid_size)
@@ -190,38 +177,6 @@ class Res5ROIHeads(nn.Cell):
             smooth_l1_beta=self.smooth_l1_beta,
         )
         return loss_cls, loss_box * self.box_loss_weight
-
-    def sample(
-        self,
-        proposals: Tensor,
-        valid: Tensor,
-        gt_boxes: Tensor,
-        gt_classes: Tensor,
-        gt_valid: Tensor,
-        noise: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`roi_targets` of every image: (N, S, 4), (N, S), (N, S) bool, (N, S, 4)."""
-        images = [
-            roi_targets(
-                proposals[i],
-                valid[i],
-                gt_boxes[i],
-                gt_classes[i],
-                gt_valid[i],
-                noise[i],
-                iou_threshold=self.iou_threshold,
-                num_samples=self.num_samples,
-                positive_fraction=self.positive_fraction,
-                num_classes=self.num_classes,
-                append_gt=self.append_gt,
-            )
-            for i in range(proposals.shape[0])
-        ]
-        boxes = ops.stop_gradient(ops.stack([image[0] for image in images]))
-        classes = ops.stack([image[1] for image in images])
-        used = ops.stack([image[2].astype(ms.int32) for image in images]) > 0
-        target = ops.stop_gradient(ops.stack([image[3] for image in images]))
-        return boxes, classes, used, target
 
     def decode(
         self, proposals: Tensor, logits: Tensor, deltas: Tensor, image_sizes: Tensor

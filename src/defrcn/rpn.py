@@ -12,7 +12,6 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn import box_ops
-from src.defrcn.bbox_assign_sample import rpn_targets
 
 
 class ConvBias(nn.Cell):
@@ -69,18 +68,26 @@ class RPNHead(nn.Cell):
     def at_anchors(
         self, features: Tensor, logits: Tensor, deltas: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The outputs at some anchors of one image, with gradient.
+        """The outputs at some anchors of each image, with gradient.
 
         Args:
-            features: (H, W, C), the image's map.
-            logits: (A,), what `construct` made of it.
-            deltas: (A, 4), likewise.
-            index: (S,) int32 into its A anchors.
+            features: (N, H, W, C).
+            logits: (N, A), what `construct` made of it.
+            deltas: (N, A, 4), likewise.
+            index: (N, S) int32 into an image's A anchors.
 
         Returns:
-            logits (S,), deltas (S, 4).
+            logits (N * S,), deltas (N * S, 4).
         """
-        return ops.gather(logits, index, 0), ops.gather(deltas, index, 0)
+        place = in_batch(index, logits.shape[1])
+        logits, deltas = logits.reshape(-1), deltas.reshape(-1, 4)
+        return ops.gather(logits, place, 0), ops.gather(deltas, place, 0)
+
+
+def in_batch(index: Tensor, count: int) -> Tensor:
+    """Rows (N, S) int32 of each image, of `count`, as rows (N * S,) of all images together."""
+    first = ops.arange(index.shape[0]).astype(ms.int32) * count
+    return (index + first.reshape(-1, 1)).reshape(-1)
 
 
 def absolute_or_smooth_l1(difference: Tensor, beta: float) -> Tensor:
@@ -102,15 +109,15 @@ def rpn_losses(
     box_weights: tuple[float, ...],
     smooth_l1_beta: float,
 ) -> tuple[Tensor, Tensor]:
-    """Sums over one image's samples; the caller divides by samples x images.
+    """Sums over the samples of all images, R = N * S; the caller divides by R.
 
     Args:
-        logits: (S,) at the sampled anchors.
-        deltas: (S, 4).
-        anchors: (S, 4), model frame.
-        gt_boxes: (S, 4) matched ground truth.
-        positive: (S,) bool.
-        valid: (S,) bool.
+        logits: (R,) at the sampled anchors.
+        deltas: (R, 4).
+        anchors: (R, 4), model frame.
+        gt_boxes: (R, 4) matched ground truth.
+        positive: (R,) bool.
+        valid: (R,) bool.
         box_weights: see `box_ops.encode_boxes`.
         smooth_l1_beta: see `absolute_or_smooth_l1`.
 
@@ -136,9 +143,7 @@ class RPN(nn.Cell):
         anchors: `AnchorGenerator`.
         train_proposals: `ProposalGenerator` for training.
         test_proposals: `ProposalGenerator` for inference.
-        iou_thresholds: background below the first, foreground from the second on.
-        num_samples: S, anchors an image that the loss is divided by.
-        positive_fraction: see `subsample`.
+        targets: `RPNTargets`.
         box_weights: see `box_ops.encode_boxes`.
         smooth_l1_beta: 0 for L1.
         loss_weights: of the classification and the box loss.
@@ -158,10 +163,8 @@ class RPN(nn.Cell):
         anchors: nn.Cell,
         train_proposals: nn.Cell,
         test_proposals: nn.Cell,
+        targets: nn.Cell,
         *,
-        iou_thresholds: tuple[float, float],
-        num_samples: int,
-        positive_fraction: float,
         box_weights: tuple[float, ...],
         smooth_l1_beta: float,
         loss_weights: tuple[float, float],
@@ -171,9 +174,7 @@ class RPN(nn.Cell):
         self.anchors = anchors
         self.train_proposals = train_proposals
         self.test_proposals = test_proposals
-        self.iou_thresholds = iou_thresholds
-        self.num_samples = num_samples
-        self.positive_fraction = positive_fraction
+        self.targets = targets
         self.box_weights = box_weights
         self.smooth_l1_beta = smooth_l1_beta
         self.loss_weights = loss_weights
@@ -212,54 +213,24 @@ class RPN(nn.Cell):
         """
         logits, deltas = self.rpn_head(features)
         anchors = self.anchors(features.shape[1], features.shape[2])
-        loss_cls, loss_box = self.target_losses(
-            features, logits, deltas, anchors, anchor_valid, gt_boxes, gt_valid, noise
+        index, positive, valid, gt_boxes = self.targets(
+            anchors, anchor_valid, gt_boxes, gt_valid, noise
         )
+        sampled_logits, sampled_deltas = self.rpn_head.at_anchors(features, logits, deltas, index)
+        loss_cls, loss_box = rpn_losses(
+            sampled_logits,
+            sampled_deltas,
+            ops.gather(anchors, index.reshape(-1), 0),
+            gt_boxes.reshape(-1, 4),
+            positive.reshape(-1),
+            valid.reshape(-1),
+            box_weights=self.box_weights,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        share = 1.0 / (index.shape[0] * index.shape[1])
+        loss_cls, loss_box = loss_cls * share, loss_box * share
         proposals, _, valid = self.train_proposals(
             logits, deltas, anchors, anchor_valid, image_sizes
         )
-        return loss_cls, loss_box, proposals, valid
-
-    def target_losses(
-        self,
-        features: Tensor,
-        logits: Tensor,
-        deltas: Tensor,
-        anchors: Tensor,
-        anchor_valid: Tensor,
-        gt_boxes: Tensor,
-        gt_valid: Tensor,
-        noise: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Both losses at the sampled anchors: logits (N, A), deltas (N, A, 4), anchors (A, 4)."""
-        batch = gt_boxes.shape[0]
-        loss_cls, loss_box = 0.0, 0.0
-        for i in range(batch):
-            index, positive, valid, target = rpn_targets(
-                anchors,
-                anchor_valid,
-                gt_boxes[i],
-                gt_valid[i],
-                noise[i],
-                iou_thresholds=self.iou_thresholds,
-                num_samples=self.num_samples,
-                positive_fraction=self.positive_fraction,
-            )
-            index = ops.stop_gradient(index)
-            sampled_logits, sampled_deltas = self.rpn_head.at_anchors(
-                features[i], logits[i], deltas[i], index
-            )
-            cls, box = rpn_losses(
-                sampled_logits,
-                sampled_deltas,
-                ops.gather(anchors, index, 0),
-                target,
-                positive,
-                valid,
-                box_weights=self.box_weights,
-                smooth_l1_beta=self.smooth_l1_beta,
-            )
-            loss_cls, loss_box = loss_cls + cls, loss_box + box
-        share = 1.0 / (self.num_samples * batch)
-        cls, box = loss_cls * share, loss_box * share
-        return cls * self.loss_weights[0], box * self.loss_weights[1]
+        weight_cls, weight_box = self.loss_weights
+        return loss_cls * weight_cls, loss_box * weight_box, proposals, valid

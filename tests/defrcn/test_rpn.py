@@ -9,6 +9,7 @@ import pytest
 from mindspore import Tensor, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
+from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.fast import SampledRPNHead
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.defrcn.rpn import RPN, ConvBias, RPNHead, absolute_or_smooth_l1, rpn_losses
@@ -48,7 +49,7 @@ def test_at_anchors_equals_the_dense_head(mode, size):
         return (picked[0] * given[:, 0]).sum() + (picked[1] * given[:, 1:]).sum(), picked
 
     def sampled(features, given):
-        picked = cell.at_anchors(features[0], None, None, index)
+        picked = cell.at_anchors(features, None, None, index.reshape(1, -1))
         return (picked[0] * given[:, 0]).sum() + (picked[1] * given[:, 1:]).sum(), picked
 
     results = []
@@ -176,9 +177,7 @@ def rpn(kind):
         AnchorGenerator((16.0,), (0.5, 1.0, 2.0), 16),
         proposals,
         proposals,
-        iou_thresholds=(0.3, 0.7),
-        num_samples=24,
-        positive_fraction=0.5,
+        RPNTargets(iou_thresholds=(0.3, 0.7), num_samples=24, positive_fraction=0.5),
         box_weights=(1.0, 1.0, 1.0, 1.0),
         smooth_l1_beta=0.0,
         loss_weights=(1.0, 1.0),

@@ -19,6 +19,8 @@ from mindspore import Tensor, nn, ops
 from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import BoxTiles, make_fast
+from src.defrcn.kernels import use_kernels
+from src.kernels import library
 from src.model_utils.config import Config, load_config
 from src.network_define import (
     build_detector,
@@ -81,6 +83,8 @@ def new_detector(settings: Config, kind: str, formulation: str) -> DeFRCN:
     )
     if formulation == "fast":
         make_fast(net)
+        if (kernels := library.built()) is not None:
+            use_kernels(net, str(kernels))
     load(net, state)
     return net
 
@@ -226,7 +230,7 @@ def first_stage(net: DeFRCN, generator: nn.Cell, inputs: tuple[Tensor, ...]) -> 
 
 def anchor_labels(net: DeFRCN, stage: dict, boxes: Tensor, valid: Tensor) -> np.ndarray:
     """Labels of all anchors of one image."""
-    thresholds = net.proposal_generator.iou_thresholds
+    thresholds = net.proposal_generator.targets.iou_thresholds
     labels, _ = label_anchors(stage["anchors"], stage["anchor_valid"], boxes, valid, thresholds)
     return labels.asnumpy()
 

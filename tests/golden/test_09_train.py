@@ -69,7 +69,7 @@ def samples(kind, formulation):
     """Boxes, classes and ground truth of each image's samples, in the stored order."""
     net, stage = network.train_step(kind, formulation).net, inside(kind, formulation)
     inputs = network.train_inputs(kind)
-    sampled = net.roi_heads.sample(stage["proposals"], stage["valid"], *inputs[3:6], inputs[7])
+    sampled = net.roi_heads.targets(stage["proposals"], stage["valid"], *inputs[3:6], inputs[7])
     boxes, classes, used, target = (one.asnumpy() for one in sampled)
     found = []
     for i in range(2):
@@ -167,7 +167,7 @@ def test_anchor_labels(case):
 def test_samples_of_the_second_stage(case):
     kind, formulation = case
     data = arrays(kind)
-    num_classes = network.train_step(kind, formulation).net.roi_heads.num_classes
+    num_classes = network.train_step(kind, formulation).net.roi_heads.targets.num_classes
     for i, (_, classes, target) in enumerate(samples(kind, formulation)):
         np.testing.assert_array_equal(classes, data[f"roi_classes{i}"])
         foreground = classes < num_classes

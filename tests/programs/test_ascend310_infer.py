@@ -40,7 +40,8 @@ def call(*command, seconds=RUN_SECONDS, **variables):
     """Run a command with a time limit."""
     return subprocess.run(
         [str(word) for word in command],
-        env={**os.environ, **variables},
+        # The checks of addresses want to be the first library that is loaded.
+        env={**os.environ, "LD_PRELOAD": "", **variables},
         capture_output=True,
         text=True,
         timeout=seconds,

@@ -1,0 +1,178 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Parts of the detector by kernels in C++ for CPUs: those with many steps and no gradient.
+
+`use_kernels` puts them into a built detector. Each has the interface of the part that it replaces
+and gives its numbers, by one operator where that has a hundred: less to compile and to start.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from src.defrcn.bbox_assign_sample import RPNTargets
+from src.defrcn.bbox_assign_sample_stage2 import ROITargets
+from src.defrcn.proposal_generator import ProposalGenerator, settings_of
+
+
+# MindSpore reads these functions' text; it takes no variable number of arguments here.
+def _no_gradient_of_7(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    e: Tensor,
+    f: Tensor,
+    g: Tensor,
+    _out: tuple,
+    _dout: tuple,
+) -> tuple[Tensor, ...]:
+    zeros = ops.ZerosLike()
+    return zeros(a), zeros(b), zeros(c), zeros(d), zeros(e), zeros(f), zeros(g)
+
+
+def _no_gradient_of_8(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    d: Tensor,
+    e: Tensor,
+    f: Tensor,
+    g: Tensor,
+    h: Tensor,
+    _out: tuple,
+    _dout: tuple,
+) -> tuple[Tensor, ...]:
+    zeros = ops.ZerosLike()
+    return zeros(a), zeros(b), zeros(c), zeros(d), zeros(e), zeros(f), zeros(g), zeros(h)
+
+
+def _kernel(library: str, name: str, num_inputs: int, types: tuple[ms.Type, ...]) -> ops.Custom:
+    """The operator `name` of a library; its output shapes are the library's matter."""
+    no_gradient = {7: _no_gradient_of_7, 8: _no_gradient_of_8}[num_inputs]
+    kernel = ops.Custom(f"{library}:{name}", None, types, func_type="aot", bprop=no_gradient)
+    # What inference of several output shapes looks for, and Custom sets for Ascend only.
+    kernel.add_prim_attr("reg_op_name", name)
+    kernel.add_prim_attr("multi_output", True)
+    return kernel
+
+
+def _rows(count: int) -> Tensor:
+    """Its shape says how many rows an image has in a kernel's outputs."""
+    return Tensor(np.zeros(count, np.int8))
+
+
+class KernelProposals(ProposalGenerator):
+    """`ProposalGenerator` by a kernel; suppression compares in double, as the official code does.
+
+    Args:
+        generator: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, generator: ProposalGenerator, library: str) -> None:
+        super().__init__(**settings_of(generator))
+        settings = [self.pre_nms_topk, self.nms_threshold, self.min_box_size, *self.box_weights]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.rows = _rows(self.post_nms_topk)
+        self.kernel = _kernel(library, "Proposals", 7, (ms.float32, ms.float32, ms.bool_))
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        image_sizes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """See `ProposalGenerator`."""
+        logits, deltas = ops.stop_gradient(logits), ops.stop_gradient(deltas)
+        return self.kernel(
+            logits, deltas, anchors, anchor_valid, image_sizes, self.settings, self.rows
+        )
+
+
+class KernelRPNTargets(RPNTargets):
+    """`RPNTargets` by a kernel.
+
+    Args:
+        targets: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, targets: RPNTargets, library: str) -> None:
+        super().__init__(
+            iou_thresholds=targets.iou_thresholds,
+            num_samples=targets.num_samples,
+            positive_fraction=targets.positive_fraction,
+        )
+        most = int(self.num_samples * self.positive_fraction)
+        self.settings = Tensor(np.array([*self.iou_thresholds, most], np.float64))
+        self.rows = _rows(self.num_samples)
+        types = (ms.int32, ms.bool_, ms.bool_, ms.float32)
+        self.kernel = _kernel(library, "RPNTargets", 7, types)
+
+    def construct(
+        self,
+        anchors: Tensor,
+        anchor_valid: Tensor,
+        gt_boxes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `RPNTargets`."""
+        return self.kernel(
+            anchors, anchor_valid, gt_boxes, gt_valid, noise, self.settings, self.rows
+        )
+
+
+class KernelROITargets(ROITargets):
+    """`ROITargets` by a kernel.
+
+    Args:
+        targets: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, targets: ROITargets, library: str) -> None:
+        super().__init__(
+            iou_threshold=targets.iou_threshold,
+            num_samples=targets.num_samples,
+            positive_fraction=targets.positive_fraction,
+            num_classes=targets.num_classes,
+            append_gt=targets.append_gt,
+        )
+        most = int(self.num_samples * self.positive_fraction)
+        settings = [self.iou_threshold, most, self.num_classes, self.append_gt]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.rows = _rows(self.num_samples)
+        types = (ms.float32, ms.int32, ms.bool_, ms.float32)
+        self.kernel = _kernel(library, "ROITargets", 8, types)
+
+    def construct(
+        self,
+        proposals: Tensor,
+        proposal_valid: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+        gt_valid: Tensor,
+        noise: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """See `ROITargets`."""
+        given = (proposals, proposal_valid, gt_boxes, gt_classes, gt_valid, noise)
+        return self.kernel(*given, self.settings, self.rows)
+
+
+def use_kernels(net: nn.Cell, library: str) -> None:
+    """Exchange parts of a detector for kernels.
+
+    Args:
+        net: `DeFRCN`, for CPU.
+        library: path of the kernels, see `kernels.library.built`.
+    """
+    rpn, heads = net.proposal_generator, net.roi_heads
+    rpn.train_proposals = KernelProposals(rpn.train_proposals, library)
+    rpn.test_proposals = KernelProposals(rpn.test_proposals, library)
+    rpn.targets = KernelRPNTargets(rpn.targets, library)
+    heads.targets = KernelROITargets(heads.targets, library)

@@ -1,0 +1,2 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Kernels in C++ for CPUs, and how they are built."""

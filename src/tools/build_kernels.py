@@ -1,0 +1,108 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Build the kernels in C++ that CPUs are faster with, into the Python environment.
+
+    python -m src.tools.build_kernels [--if_possible]
+
+Training and inference with `formulation: fast` (the default on CPU) take them from then on. Needs
+g++ (CXX names another compiler). What is there already is not built again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from src.defrcn.bbox_assign_sample import RPNTargets
+from src.defrcn.kernels import KernelRPNTargets
+from src.kernels import library
+from src.model_utils.command_line import Flags, command_parser
+from src.model_utils.errors import InputError
+from src.util import run_main, set_up_logging
+
+logger = logging.getLogger(__name__)
+
+FLAGS: Flags = {
+    "--if_possible": dict(
+        action="store_true", help="say why it is not possible, and end as if it were"
+    ),
+}
+
+
+def try_kernels(path: Path) -> None:
+    """Run a kernel in a graph of unknown shapes and compare it with its twin.
+
+    Raises:
+        InputError: MindSpore cannot run it, or the numbers differ.
+    """
+    twin = RPNTargets(iou_thresholds=(0.3, 0.7), num_samples=8, positive_fraction=0.5)
+    kernel = KernelRPNTargets(twin, str(path))
+    inputs = _example()
+    try:
+        found = _compiled(kernel)(*inputs)
+        same = [np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(found, twin(*inputs))]
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()[:1]
+        raise InputError(
+            f"MindSpore {ms.__version__} cannot run the kernels ({' '.join(first)}); everything "
+            "runs without them"
+        ) from error
+    if not all(same):
+        raise InputError(
+            f"the kernels give other numbers than MindSpore {ms.__version__} does; they are not "
+            "used, everything runs without them"
+        )
+
+
+def _example() -> tuple[Tensor, ...]:
+    random = np.random.default_rng(0)
+    corner = random.random((50, 2)) * 50
+    anchors = np.concatenate((corner, corner + 20 + random.random((50, 2)) * 30), 1)
+    boxes = np.array([[[10, 10, 40, 40], [20, 20, 60, 60]]] * 2)
+    anchors[:2] = boxes[0, 0], boxes[0, 0] + 1  # both positive, one of them the best
+    return (
+        Tensor(anchors.astype(np.float32)),
+        Tensor(np.ones(50, bool)),
+        Tensor(boxes.astype(np.float32)),
+        Tensor(np.array([[True, True], [True, False]])),
+        Tensor(random.random((2, 50), np.float32)),
+    )
+
+
+def _compiled(kernel: nn.Cell) -> Callable:
+    @ms.jit(fullgraph=True)
+    def run(
+        anchors: Tensor, anchor_valid: Tensor, boxes: Tensor, box_valid: Tensor, noise: Tensor
+    ) -> tuple:
+        return kernel(anchors, anchor_valid, boxes, box_valid, noise)
+
+    return ms.enable_dynamic(
+        anchors=Tensor(shape=[None, 4], dtype=ms.float32),
+        anchor_valid=Tensor(shape=[None], dtype=ms.bool_),
+        noise=Tensor(shape=[2, None], dtype=ms.float32),
+    )(run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build, try, say where the library is."""
+    parser = command_parser(FLAGS, program="python -m src.tools.build_kernels", description=__doc__)
+    options = parser.parse_args(argv)
+    set_up_logging()
+    try:
+        path = library.built() or library.build(try_kernels)
+    except InputError as error:
+        if not options.if_possible:
+            raise
+        logger.warning("kernels were not built: %s", error)
+        return 0
+    sys.stdout.write(f"kernels: {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,205 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Kernels give, bit for bit, what the parts that they stand for give; also where it is strange."""
+
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+
+from src.defrcn.bbox_assign_sample import RPNTargets
+from src.defrcn.bbox_assign_sample_stage2 import ROITargets
+from src.defrcn.kernels import KernelProposals, KernelROITargets, KernelRPNTargets, use_kernels
+from src.defrcn.proposal_generator import ProposalGenerator
+from src.kernels import library
+from src.network_define import build_train_step
+from src.sgd_optimizer import SGD
+from src.tools.build_kernels import try_kernels
+from tests.helpers import small
+from tests.helpers.small import MODES, boxes_in, eager
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    if library.built() is None and shutil.which("g++") is None:
+        pytest.skip("no compiler")
+    return str(library.built() or library.build(try_kernels))
+
+
+def assert_same(cell, twin, inputs, mode=eager):
+    def run(*inputs):
+        return cell(*inputs)
+
+    for found, wanted in zip(mode(run)(*inputs), twin(*inputs)):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found.asnumpy(), wanted.asnumpy())
+
+
+def generator(**changes):
+    settings = {
+        "pre_nms_topk": 60,
+        "post_nms_topk": 12,
+        "nms_threshold": 0.7,
+        "min_box_size": 0.0,
+        "box_weights": (1.0, 1.0, 1.0, 1.0),
+    }
+    return ProposalGenerator(**{**settings, **changes})
+
+
+def head_outputs(count, seed, images=2):
+    """Logits with many ties, deltas that now and then are huge, anchors half outside."""
+    rng = np.random.default_rng(seed)
+    logits = np.round(rng.normal(size=(images, count)) * 3).astype(np.float32) / 2
+    deltas = rng.normal(size=(images, count, 4)) * rng.choice([0.1, 1, 30], (images, count, 1))
+    corner = rng.uniform(-40, 90, (count, 2))
+    anchors = np.concatenate((corner, corner + rng.uniform(2, 60, (count, 2))), 1)
+    valid = rng.random(count) < 0.9
+    sizes = np.array([[70, 95], [64.5, 80]] * images, np.float32)[:images]
+    arrays = (logits, deltas.astype(np.float32), anchors.astype(np.float32), valid, sizes)
+    return list(map(Tensor, arrays))
+
+
+@MODES
+def test_proposals(kernels, mode):
+    for seed, changes in enumerate(
+        (
+            {},
+            {"min_box_size": 9.0},
+            {"box_weights": (10.0, 10.0, 5.0, 5.0), "nms_threshold": 0.5},
+            {"pre_nms_topk": 1000, "post_nms_topk": 400},  # more than there are
+            {"nms_threshold": 0.05, "post_nms_topk": 40},  # few are kept
+        )
+    ):
+        twin = generator(**changes)
+        inputs = head_outputs(300, seed)
+        assert_same(KernelProposals(twin, kernels), twin, inputs, mode)
+        assert 0 < twin(*inputs)[2].asnumpy().sum()
+
+
+def test_proposals_of_numbers_that_are_none(kernels):
+    logits, deltas, anchors, valid, sizes = head_outputs(50, 9)
+    broken = deltas.asnumpy()
+    broken[:, ::3], broken[:, 1::3, 2] = np.nan, np.inf
+    twin = generator()
+    inputs = [logits, Tensor(broken), anchors, valid, sizes]
+    assert_same(KernelProposals(twin, kernels), twin, inputs)
+    nowhere = Tensor(np.zeros(50, bool))
+    inputs = [logits, deltas, anchors, nowhere, sizes]
+    assert_same(KernelProposals(twin, kernels), twin, inputs)
+    assert not twin(*inputs)[2].asnumpy().any()
+    # A logit that is no number has no order: it must only do no harm.
+    numbers = logits.asnumpy()
+    numbers[:, 7] = np.nan
+    boxes, scores, kept = KernelProposals(twin, kernels)(
+        Tensor(numbers), *inputs[1:3], valid, sizes
+    )
+    assert np.isfinite(boxes.asnumpy()).all()
+    assert np.isfinite(scores.asnumpy()[kept.asnumpy()]).all()
+
+
+def test_suppression_compares_in_double(kernels):
+    """As the official code: an IoU of float32(0.3) is above 0.3, and its box is dropped."""
+    anchors = np.array([[0, 0, 10, 10], [0, 7, 10, 10]], np.float32)  # IoU 3 / 10
+    assert np.float32(30) / np.float32(100) > 0.3
+    inputs = (
+        Tensor(np.array([[2, 1]], np.float32)),
+        Tensor(np.zeros((1, 2, 4), np.float32)),
+        Tensor(anchors),
+        Tensor(np.ones(2, bool)),
+        Tensor(np.array([[20, 20]], np.float32)),
+    )
+    cell = KernelProposals(generator(nms_threshold=0.3, post_nms_topk=2), kernels)
+    assert cell(*inputs)[2].asnumpy().tolist() == [[True, False]]
+    cell = KernelProposals(generator(nms_threshold=0.31, post_nms_topk=2), kernels)
+    assert cell(*inputs)[2].asnumpy().tolist() == [[True, True]]
+
+
+def truth(images, slots, seed):
+    """Boxes, classes, and which are any: some images have few, the last has none."""
+    rng = np.random.default_rng(seed)
+    boxes = np.stack([boxes_in((90, 90), slots, seed + i) for i in range(images)])
+    boxes[:, -1] = boxes[:, 0]  # equal ones: the first wins
+    valid = rng.random((images, slots)) < 0.8
+    valid[-1] = False
+    return boxes, rng.integers(0, 9, (images, slots)).astype(np.int32), valid
+
+
+@MODES
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_rpn_targets(kernels, mode, fraction):
+    for seed, count in enumerate((600, 20)):
+        rng = np.random.default_rng(seed)
+        boxes, _, gt_valid = truth(3, 5, seed)
+        # Few values, so that many draws are ties.
+        noise = (rng.integers(0, 50, (3, count)) / 50).astype(np.float32)
+        valid = rng.random(count) < 0.9
+        anchors = boxes_in((110, 110), count, seed + 50)
+        anchors[:2] = boxes[0, :2]
+        inputs = tuple(map(Tensor, (anchors, valid, boxes, gt_valid, noise)))
+        twin = RPNTargets(iou_thresholds=(0.3, 0.7), num_samples=32, positive_fraction=fraction)
+        assert_same(KernelRPNTargets(twin, kernels), twin, inputs, mode)
+        assert twin(*inputs)[1].asnumpy()[:2].any(1).all()
+
+
+@MODES
+@pytest.mark.parametrize("append", [True, False])
+def test_roi_targets(kernels, mode, append):
+    for seed, count in enumerate((300, 9)):
+        rng = np.random.default_rng(seed)
+        boxes, classes, gt_valid = truth(3, 4, seed)
+        proposals = np.stack([boxes_in((90, 90), count, seed + 9 + i) for i in range(3)])
+        proposals[0, :2] = boxes[0, :2]
+        valid = rng.random((3, count)) < 0.9
+        noise = (rng.integers(0, 50, (3, count + 4)) / 50).astype(np.float32)
+        inputs = tuple(map(Tensor, (proposals, valid, boxes, classes, gt_valid, noise)))
+        twin = ROITargets(
+            iou_threshold=0.5,
+            num_samples=32,
+            positive_fraction=0.25,
+            num_classes=9,
+            append_gt=append,
+        )
+        assert_same(KernelROITargets(twin, kernels), twin, inputs, mode)
+
+
+def test_nothing_flows_back(kernels):
+    twin = RPNTargets(iou_thresholds=(0.3, 0.7), num_samples=8, positive_fraction=0.5)
+    cell = KernelRPNTargets(twin, kernels)
+    boxes, _, valid = truth(2, 3, 0)
+    noise = Tensor(np.random.default_rng(0).random((2, 40), np.float32))
+
+    def total(anchors):
+        index, _, _, target = cell(
+            anchors, Tensor(np.ones(40, bool)), Tensor(boxes), Tensor(valid), noise
+        )
+        return ops.gather(anchors, index.reshape(-1), 0).sum() + target.sum()
+
+    gradient = ms.grad(total)(Tensor(boxes_in((90, 90), 40, 3))).asnumpy()
+    assert gradient.sum() == 2 * 8 * 4  # of what was gathered, and of nothing else
+
+
+def training_pass(net):
+    """Losses and all gradients of a batch, by the step that training compiles for all sizes."""
+    optimizer = SGD(net.trainable_params(), [0.0] * len(net.trainable_params()), 0.9, False)
+    gradients_of, _ = build_train_step(net, optimizer, batch_size=2, exact=True)
+    boxes, classes, valid = truth(2, 3, 0)
+    rng = np.random.default_rng(1)
+    noise = rng.random((2, 6 * 7 * 9), np.float32), rng.random((2, 23), np.float32)
+    images = small.pictures(((70, 97), (81, 60)))
+    dropout = np.zeros((1, 1), np.float32)
+    inputs = (*images, boxes, classes % small.NUM_CLASSES, valid, *noise, dropout)
+    losses, _, gradients = gradients_of(*map(Tensor, inputs))
+    return [one.asnumpy() for one in (losses, *gradients)]
+
+
+def test_a_training_step_is_the_same_to_the_last_bit(kernels):
+    results = []
+    for exchanged in (False, True):
+        net = small.detector()
+        if exchanged:
+            use_kernels(net, kernels)
+        results.append(training_pass(net))
+    assert (results[0][0] > 0).all()
+    for wanted, found in zip(*results):
+        np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,55 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""The command that builds the kernels, and its trial."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from src.kernels import library
+from src.model_utils.errors import InputError
+from src.tools import build_kernels
+
+
+@pytest.fixture
+def nothing_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+
+
+def test_without_a_compiler(nothing_built, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="compiler"):
+        build_kernels.main([])
+    assert build_kernels.main(["--if_possible"]) == 0
+    assert "kernels were not built: there is no C++ compiler" in caplog.text
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_it_builds_once(nothing_built, capsys, monkeypatch):
+    assert build_kernels.main([]) == 0
+    path = library.built()
+    assert capsys.readouterr().out == f"kernels: {path}\n"
+    monkeypatch.setattr(library, "build", None)  # not called again
+    assert build_kernels.main([]) == 0
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_other_numbers_are_found_out(nothing_built, tmp_path, monkeypatch):
+    changed = tmp_path / "changed.cc"
+    text = library.SOURCE.read_text()
+    assert text.count("best[i] >= high") == 1
+    changed.write_text(text.replace("best[i] >= high", "best[i] > 2 * high"))
+    monkeypatch.setattr(library, "SOURCE", changed)
+    with pytest.raises(InputError, match="other numbers"):
+        build_kernels.main([])
+    assert library.built() is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_a_library_without_the_kernels_is_found_out(nothing_built, tmp_path):
+    source, path = tmp_path / "empty.cc", tmp_path / "empty.so"
+    source.write_text("")
+    subprocess.run(["g++", "-shared", "-fPIC", source, "-o", path], check=True)
+    with pytest.raises(InputError, match="cannot run the kernels"):
+        build_kernels.try_kernels(path)
