@@ -89,27 +89,23 @@ class ROIAlign(nn.Cell):
 
     def construct(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
         """See the class."""
-        count = boxes.shape[0]
-        pooled = [self._pool(features[i], boxes[i], valid_size) for i in range(count)]
-        if len(pooled) == 1:
-            return pooled[0]
-        return ops.concat(pooled, 1)
-
-    def _pool(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
-        height, width, channels = features.shape
-        count = boxes.shape[0]
-        edges = ops.stop_gradient(boxes) * self.spatial_scale - 0.5
-        by_row = self._weights(edges[:, 1], edges[:, 3], valid_size[0], height)
-        by_column = self._weights(edges[:, 0], edges[:, 2], valid_size[1], width)
-        num_bins = by_row.shape[0]
-        columns = features.transpose(1, 0, 2).reshape(width, -1)
-        part = ops.MatMul()(by_column.reshape(-1, width), columns)
-        part = part.reshape(-1, height, channels)
-        # (B columns * R, B rows, H) @ (B columns * R, H, C)
-        rows = by_row.transpose(1, 0, 2)[None].tile((num_bins, 1, 1, 1))
-        pooled = ops.BatchMatMul()(rows.reshape(-1, num_bins, height), part)
-        pooled = pooled.reshape(num_bins, count, num_bins, channels).transpose(2, 0, 1, 3)
-        return pooled.reshape(-1, count, channels)
+        images, height, width, channels = features.shape
+        count = boxes.shape[1]
+        edges = ops.stop_gradient(boxes).reshape(-1, 4) * self.spatial_scale - 0.5
+        left, top, right, bottom = ops.unstack(edges, 1)
+        valid_height, valid_width = ops.unstack(valid_size)
+        by_row = self._weights(top, bottom, valid_height, height)
+        by_column = self._weights(left, right, valid_width, width)
+        bins = by_row.shape[0]
+        by_column = by_column.reshape(bins, images, count, width).transpose(1, 0, 2, 3)
+        columns = features.transpose(0, 2, 1, 3).reshape(images, width, -1)
+        part = ops.BatchMatMul()(by_column.reshape(images, -1, width), columns)
+        # (N images * B columns * R, B rows, H) @ (N * B * R, H, C)
+        by_row = by_row.transpose(1, 0, 2).reshape(images, 1, count, bins, height)
+        by_row = by_row.tile((1, bins, 1, 1, 1)).reshape(-1, bins, height)
+        pooled = ops.BatchMatMul()(by_row, part.reshape(-1, height, channels))
+        pooled = pooled.reshape(images, bins, count, bins, channels).transpose(3, 1, 0, 2, 4)
+        return pooled.reshape(bins * bins, -1, channels)
 
     def _weights(self, start: Tensor, end: Tensor, size: Tensor, length: int) -> Tensor:
         return axis_weights(
