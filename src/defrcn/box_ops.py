@@ -83,10 +83,12 @@ def encode_boxes(source: Tensor, target: Tensor, weights: tuple[float, ...]) -> 
     Returns:
         (..., 4) float32: dx, dy, dw, dh.
     """
-    source_size = source[..., 2:] - source[..., :2]
-    target_size = target[..., 2:] - target[..., :2]
-    source_centre = source[..., :2] + 0.5 * source_size
-    target_centre = target[..., :2] + 0.5 * target_size
+    halves = ops.Split(-1, 2)
+    source_corner, source_end = halves(source)
+    target_corner, target_end = halves(target)
+    source_size, target_size = source_end - source_corner, target_end - target_corner
+    source_centre = source_corner + 0.5 * source_size
+    target_centre = target_corner + 0.5 * target_size
     shift = (target_centre - source_centre) / source_size
     scale = ops.log(target_size / source_size)
     return ops.concat((shift, scale), -1) * Tensor(np.asarray(weights, np.float32))

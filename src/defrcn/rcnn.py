@@ -218,26 +218,25 @@ def rcnn_losses(
     Returns:
         Class loss and box loss, scalars.
     """
-    weight = valid.astype(ms.float32)
-    total = ops.maximum(weight.sum(), Tensor(1.0, ms.float32))
-    num_columns = logits.shape[1]
-    wanted = ops.arange(num_columns).astype(ms.int32)[None, :] == classes[:, None]
-    log_probability = ops.log_softmax(logits, 1)
-    entropy = -(log_probability * wanted.astype(ms.float32)).sum(1)
-    loss_cls = (entropy * weight).sum() / total
-    foreground = ops.logical_and(valid, classes < num_columns - 1)
-    gt_boxes = ops.where(foreground[:, None], gt_boxes, boxes)
+    weight, total = valid.astype(ms.float32), ops.ReduceSum()
+    samples = ops.maximum(total(weight), Tensor(1.0, ms.float32))
+    num_classes = logits.shape[1] - 1
+    labels = Tensor(np.arange(num_classes + 1, dtype=np.int32))
+    wanted = (labels == ops.expand_dims(classes, 1)).astype(ms.float32)
+    entropy = -total(ops.log_softmax(logits, 1) * wanted, 1)
+    loss_cls = total(entropy * weight) / samples
+    foreground = ops.expand_dims(ops.logical_and(valid, classes < num_classes), 1)
+    gt_boxes = ops.where(foreground, gt_boxes, boxes)
     # An unused slot may hold an empty box; any box with a size will do there.
     unit = Tensor(np.array([0, 0, 1, 1], np.float32))
-    usable = box_ops.nonempty(boxes)[:, None]
+    usable = ops.expand_dims(box_ops.nonempty(boxes), 1)
     target = box_ops.encode_boxes(
         ops.where(usable, boxes, unit), ops.where(usable, gt_boxes, unit), box_weights
     )
-    own = wanted[:, :-1].astype(ms.float32)
-    own_deltas = (deltas.reshape(-1, num_columns - 1, 4) * own[:, :, None]).sum(1)
+    own = ops.expand_dims(wanted[:, :-1], 2)
+    own_deltas = total(deltas.reshape(-1, num_classes, 4) * own, 1)
     distance = absolute_or_smooth_l1(own_deltas - ops.stop_gradient(target), smooth_l1_beta)
-    loss_box = (distance * foreground.astype(ms.float32)[:, None]).sum() / total
-    return loss_cls, loss_box
+    return loss_cls, total(distance * foreground.astype(ms.float32)) / samples
 
 
 def final_detections(

@@ -48,16 +48,16 @@ def axis_weights(
     safe_count = ops.maximum(count, ops.ones_like(count))
     bins = Tensor(np.arange(0, num_bins, bin_step, dtype=np.float32))
     sample = Tensor(np.arange(max_samples, dtype=np.float32))
-    offset = (sample + 0.5)[None, :] * (bin_size / safe_count)[:, None]
-    low = start[None, :] + bins[:, None] * bin_size[None, :]
-    point = low[:, :, None] + offset[None, :, :]
+    offset = (sample + 0.5) * ops.expand_dims(bin_size / safe_count, 1)
+    low = start + ops.expand_dims(bins, 1) * bin_size
+    point = ops.expand_dims(low, 2) + offset
     inside = ops.logical_and(point >= -1.0, point <= size)
-    used = ops.logical_and(inside, sample[None, :] < count[:, None])
+    used = ops.logical_and(inside, sample < ops.expand_dims(count, 1))
     point = ops.minimum(ops.relu(point), size - 1.0)
     cells = ops.arange(length).astype(ms.float32)
-    tent = ops.relu(1.0 - ops.abs(point[..., None] - cells))
-    share = used.astype(ms.float32) / safe_count[None, :, None]
-    return (tent * share[..., None]).sum(2)
+    tent = ops.relu(1.0 - ops.abs(ops.expand_dims(point, 3) - cells))
+    share = used.astype(ms.float32) / ops.expand_dims(safe_count, 1)
+    return ops.ReduceSum()(tent * ops.expand_dims(share, 3), 2)
 
 
 class ROIAlign(nn.Cell):

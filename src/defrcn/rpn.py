@@ -127,12 +127,13 @@ def rpn_losses(
     label = positive.astype(ms.float32)
     # log(1 + exp(-|x|)) + max(x, 0) - x * y: binary cross-entropy that cannot overflow.
     entropy = ops.log1p(ops.exp(-ops.abs(logits))) + ops.relu(logits) - logits * label
-    loss_cls = (entropy * valid.astype(ms.float32)).sum()
+    total = ops.ReduceSum()
+    loss_cls = total(entropy * valid.astype(ms.float32))
     # An unused slot holds no box: its target is replaced, or log(0) would give NaN gradients.
-    gt_boxes = ops.where(positive[:, None], gt_boxes, anchors)
+    gt_boxes = ops.where(ops.expand_dims(positive, 1), gt_boxes, anchors)
     target = ops.stop_gradient(box_ops.encode_boxes(anchors, gt_boxes, box_weights))
     distance = absolute_or_smooth_l1(deltas - target, smooth_l1_beta)
-    return loss_cls, (distance * label[:, None]).sum()
+    return loss_cls, total(distance * ops.expand_dims(label, 1))
 
 
 class RPN(nn.Cell):
