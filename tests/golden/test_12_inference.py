@@ -25,13 +25,26 @@ BOX_TOLERANCE, SCORE_TOLERANCE = 3e-2, 1e-4
 
 
 @functools.cache
+def inside(kind, formulation, i):
+    """By the parts of the network, eagerly: the first stage, logits and deltas of its proposals."""
+    net, _ = network.eval_step(kind, formulation)
+    net.set_train(False)
+    inputs = tuple(map(Tensor, network.alone(i)))
+    stage = network.first_stage(net, net.proposal_generator.test_proposals, inputs)
+    heads = net.roi_heads(stage["rcnn_features"], stage["proposals"], stage["valid_size"])
+    return stage, *heads
+
+
+@functools.cache
 def outputs(kind, formulation, i):
-    """Boxes, scores and valid: of the compiled step, or for fine-tuning eagerly."""
+    """Boxes, scores and valid: of the compiled step, or for fine-tuning of the parts."""
     net, step = network.eval_step(kind, formulation)
-    if kind != "base":
-        net.set_train(False)
-        step = net
-    return [one.asnumpy()[0] for one in step(*map(Tensor, network.alone(i)))]
+    if kind == "base":
+        return [one.asnumpy()[0] for one in step(*map(Tensor, network.alone(i)))]
+    stage, logits, deltas = inside(kind, formulation, i)
+    sizes = Tensor(network.alone(i)[1])
+    boxes, scores = net.roi_heads.decode(stage["proposals"], logits, deltas, sizes)
+    return [one.asnumpy()[0] for one in (boxes, scores, stage["valid"])]
 
 
 @pytest.mark.parametrize("i", [0, 1])
@@ -71,11 +84,7 @@ def assert_same_detections(name, i, actual):
 @pytest.mark.parametrize(("kind", "formulation"), RUNS)
 def test_inside(kind, formulation, i):
     """Proposals, and the second stage on them, eagerly."""
-    net, _ = network.eval_step(kind, formulation)
-    net.set_train(False)
-    stage = network.first_stage(
-        net, net.proposal_generator.test_proposals, tuple(map(Tensor, network.alone(i)))
-    )
+    stage, *heads = inside(kind, formulation, i)
     data, prefix = golden.arrays(f"12_inference_{kind}"), f"image{i}."
     valid = stage["valid"][0].asnumpy()
     boxes, logits = (stage[name][0].asnumpy()[valid] for name in ("proposals", "scores"))
@@ -83,7 +92,7 @@ def test_inside(kind, formulation, i):
     order = golden.matching_rows(data[prefix + "proposal_boxes"], boxes, 1e-2)
     expected = data[prefix + "proposal_logits"]
     np.testing.assert_allclose(logits[order], expected, atol=1e-3, rtol=0)
-    cls, box = network.head_outputs(net, stage, [boxes[order]])
+    cls, box = (one.asnumpy()[valid][order] for one in heads)
     golden.assert_digest(data, prefix + "class_logits", cls, TOLERANCE)
     golden.assert_digest(data, prefix + "box_deltas", box, TOLERANCE)
     # The whole pass saw the same proposals.
