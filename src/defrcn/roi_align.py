@@ -60,6 +60,11 @@ def axis_weights(
     return ops.ReduceSum()(tent * ops.expand_dims(share, 3), 2)
 
 
+def entry(values: Tensor, index: int, axis: int) -> Tensor:
+    """What is at an index of an axis, without that axis: one operator, where brackets are many."""
+    return ops.gather(values, Tensor(index, ms.int32), axis)
+
+
 class ROIAlign(nn.Cell):
     """Crop and pool boxes from a feature map.
 
@@ -92,10 +97,9 @@ class ROIAlign(nn.Cell):
         images, height, width, channels = features.shape
         count = boxes.shape[1]
         edges = ops.stop_gradient(boxes).reshape(-1, 4) * self.spatial_scale - 0.5
-        left, top, right, bottom = ops.unstack(edges, 1)
-        valid_height, valid_width = ops.unstack(valid_size)
-        by_row = self._weights(top, bottom, valid_height, height)
-        by_column = self._weights(left, right, valid_width, width)
+        left, top, right, bottom = [entry(edges, i, 1) for i in range(4)]
+        by_row = self._weights(top, bottom, entry(valid_size, 0, 0), height)
+        by_column = self._weights(left, right, entry(valid_size, 1, 0), width)
         bins = by_row.shape[0]
         by_column = by_column.reshape(bins, images, count, width).transpose(1, 0, 2, 3)
         columns = features.transpose(0, 2, 1, 3).reshape(images, width, -1)

@@ -35,6 +35,7 @@ WITH_ATTRIBUTES: dict[str, tuple[int, tuple[str, ...]]] = {
     "MatMul": (2, ("transpose_a", "transpose_b")),
     "ReduceAll": (2, ("keep_dims",)),
     "ReduceMean": (2, ("keep_dims",)),
+    "ReduceSum": (2, ("keep_dims", "skip_mode")),
     "Softmax": (1, ("axis",)),
     "StridedSlice": (
         4,
