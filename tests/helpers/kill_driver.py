@@ -125,19 +125,30 @@ class Driver:
         ]
 
     def _train(self, moments: int) -> None:
+        self.kill_training(moments)
+        child = Child(
+            self.train_command("victim", "--resume=true"), self.folder / "victim.txt", self.folder
+        )
+        child.end()
+        self.check_end_of_training()
+
+    def kill_training(self, moments: int, last: int = STEPS - 1) -> None:
+        """Kill it so many times, the last time `last` steps from the beginning or before.
+
+        There has to be something left to kill: `last` is never the last step.
+        """
         reference = self.demo.run / "ckpt_0"
         place = self.folder / "victim" / "ckpt_0"
         done = 0
-        # never the last step: there has to be something left to kill
         for number in range(moments):
             resume = ("--resume=true",) if number else ()
             command = self.train_command("victim", *resume)
             child = Child(command, self.folder / "victim.txt", self.folder)
-            last = STEPS - moments + number
-            target = self.random.randint(min(done, last), last)
+            until = last + 1 - moments + number
+            target = self.random.randint(min(done, until), until)
             if target > done:
                 assert child.wait_for(rf" step {target}/"), child.text()[-3000:]
-            delay = self.random.uniform(0, 0.5)
+            delay = self.random.uniform(0, 0.2)
             killed = child.kill_after(delay)
             told = [int(step) for step in re.findall(r"saved \S+defrcn-(\d+)\.ckpt", child.text())]
             done = max([done, *told])
@@ -148,14 +159,15 @@ class Driver:
             if found:
                 same_checkpoint(reference / f"defrcn-{step}.json", place / f"defrcn-{step}.json")
             done = step
-        Child(
-            self.train_command("victim", "--resume=true"),
-            self.folder / "victim.txt",
-            self.folder,
-        ).end()
+
+    def check_end_of_training(self) -> None:
+        """The run that was resumed to its end is that which nobody interrupted."""
+        place = self.folder / "victim" / "ckpt_0"
         name = f"defrcn-{STEPS}.json"
-        same_checkpoint(reference / name, place / name)
+        same_checkpoint(self.demo.run / "ckpt_0" / name, place / name)
         assert not list(place.glob(".*")), "left-overs of interrupted saves"
+        losses = losses_of(place.parent)
+        assert losses == losses_of(self.demo.run) and len(losses) == STEPS
 
     def _mindrecord(self, moments: int) -> None:
         images, place = self.folder / "images", self.folder / "mr" / "m"
@@ -277,6 +289,12 @@ def same_checkpoint(expected: Path, actual: Path) -> None:
         assert a.keys() == b.keys()
         for name in a.keys() - {"seconds"}:
             np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def losses_of(run: Path) -> dict[str, str]:
+    """What each step's line says, without the time; the last one of a step counts."""
+    lines = (run / "loss_0.log").read_text().splitlines()
+    return dict(re.search(r"\| (epoch: \d+ step: \d+) (.*)", line).groups() for line in lines)
 
 
 _BUILD = """

@@ -1,10 +1,9 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""What one process of tests/programs/test_parallel.py does: python parallel_worker.py MODE FOLDER.
+"""What one process of tests/programs/test_parallel.py does: parallel_worker.py MODE FOLDER [FLAGS].
 
-`train`: five steps on two pictures each, by one process or by two, with the loader and the noise
-that train.py uses; then once more from the middle; then detections. `endless`: a training without
-a network, to be ended from outside. `die`: the second process dies. Results go to FOLDER/RANK.json
-and .npz.
+`train`: train.py with FLAGS, and what it does not write down: losses and weights in full, rows of
+detections, and what the processes tell each other. `endless`: a training without a network, to be
+ended from outside. `die`: the second process dies. Results go to FOLDER/RANK.json and .npz.
 """
 
 import contextlib
@@ -22,41 +21,29 @@ if __name__ == "__main__":
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from src.assembly.evaluation import gather_rows
-from src.data.batching import Batch, Preprocessing
-from src.dataset import TrainLoader, build_mindrecord
-from src.engine.inference import Network, detect, rows_of
+import train as train_program
+from src.assembly import evaluation
+from src.assembly import training as assembly
+from src.data.batching import Batch
 from src.engine.noise import Noise
 from src.engine.parallel import Group
 from src.engine.trainer import Trainer
 from src.lr_schedule import Schedule
-from src.model_utils.config import Solver
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
-from src.network_define import (
-    build_eval_step,
-    build_optimizer,
-    build_train_step,
-    parameters_of,
-    set_parameters,
-)
+from src.network_define import parameters_of
 from src.util import run_main, set_up_logging
-from src.weights.checkpoint import load_training_checkpoint
 from src.weights.initialise import initialise
-from tests.helpers import data_helpers, small
+from tests.helpers import small
 
 SIZE = (96, 128)
 PICTURES = 2  # a step, by all processes
-STEPS = 5
-SEED = 3
-ROWS = 7  # so that five steps go over the end of a pass
 NUM_BOXES = 3
 
 
 def batch_of(numbers):
-    # Near 1, as a network with frozen statistics wants them: else rounding grows from step to step.
-    images = np.concatenate([small.pictures([SIZE], seed=n)[0] / 60 for n in numbers])
+    images = np.concatenate([small.pictures([SIZE], seed=n)[0] for n in numbers])
     count = len(numbers)
     boxes = np.stack([small.boxes_in(SIZE, NUM_BOXES, n) for n in numbers])
     return Batch(
@@ -73,27 +60,6 @@ def batch_of(numbers):
     )
 
 
-def loader(folder, group, start=0):
-    """Pictures of one size with one to three objects, shared by the processes, from a step on."""
-    place = folder / "train.mindrecord"
-    if group.leads and not place.exists():
-        records = data_helpers.picture_records(folder / "pictures", [SIZE] * ROWS)
-        build_mindrecord(records, place, class_names=("a", "b", "c"), training=True)
-    group.wait()
-    return TrainLoader(
-        place,
-        # Near 1, as a network with frozen statistics wants them: else rounding grows every step.
-        Preprocessing(max_size=SIZE[1], pixel_mean=(128.0,) * 3, pixel_std=(60.0,) * 3),
-        batch_size=PICTURES // group.size,
-        seed=SEED,
-        rank=group.rank,
-        world_size=group.size,
-        start_batch=start,
-        min_sizes=SIZE[:1],
-        aspect_ratio_grouping=False,
-    )
-
-
 def batches(group, start=0):
     step = start
     while True:
@@ -102,81 +68,37 @@ def batches(group, start=0):
         step += 1
 
 
-def settings(folder, group, steps, **changes):
-    values = {
-        "seed": SEED,
-        "num_images": 12,
-        "folder": folder,
-        "info": {"class_names": ["a", "b", "c"]},
-        "log_period": 1,
-        "save_period": 3,
-        "keep_last": 9,
-        "group": group,
-        **changes,
-    }
-    return Schedule(1e-3, steps, (4,), 0.1, 2, 0.1), values
+def train(folder, flags):
+    """What train.py does, noted down, and then some small talk in its group."""
+    make_trainer, gather_rows = assembly.make_trainer, evaluation.gather_rows
+    trainers, losses, rows = [], [], []
 
+    def make(config, net, *rest, group, **named):
+        # every process starts elsewhere: rank 0's weights are to be used
+        if group.rank:
+            initialise(net, 99)
+        trainer = make_trainer(config, net, *rest, group=group, **named)
+        one_step = trainer._one_step
 
-def train(folder, group):
-    net = small.detector(
-        small.section(
-            backbone__freeze_at=2, roi_heads__cls_dropout=True, roi_heads__dropout_ratio=0.2
-        )
-    )
-    # every process starts elsewhere: rank 0's weights are to be used
-    if group.rank:
-        initialise(net, 99)
-    optimizer = build_optimizer(net, Solver())
-    count = PICTURES // group.size
-    reducer = group.reducer(optimizer.parameters)
-    compiled = build_train_step(net, optimizer, batch_size=count, exact=True, reducer=reducer)
-    noise = Noise(anchors_per_cell=9, proposals=20, dropout=(16, 8 * 32))
-    schedule, values = settings(folder, group, STEPS)
-    trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
-    losses = []
-    one_step = trainer._one_step
+        def noted(batch, lr):
+            losses.append(one_step(batch, lr))
+            return losses[-1]
 
-    def noted(batch, lr):
-        losses.append(one_step(batch, lr))
-        return losses[-1]
+        trainer._one_step = noted
+        trainers.append(trainer)
+        return trainer
 
-    trainer._one_step = noted
-    trainer.run(loader(folder, group))
-    weights = parameters_of(net)
-    again = go_on_from_the_middle(folder, group, net, optimizer, compiled, noise)
-    np.savez(folder / f"{group.rank}.npz", losses=np.stack(losses), **weights)
-    content = {
-        "resumed equal": all(np.array_equal(weights[name], again[name]) for name in weights),
-        "rows": look(net, group),
-        **talk(group),
-    }
+    def gather(*given):
+        rows.extend(gather_rows(*given))
+        return list(rows)
+
+    assembly.make_trainer, evaluation.gather_rows = make, gather
+    train_program.main(flags)
+    (trainer,) = trainers
+    group = trainer.group
+    np.savez(folder / f"{group.rank}.npz", losses=np.stack(losses), **parameters_of(trainer.net))
+    content = {"rows": rows, **talk(group)}
     (folder / f"{group.rank}.json").write_text(json.dumps(content))
-
-
-def go_on_from_the_middle(folder, group, net, optimizer, compiled, noise):
-    """Train the last steps again from the checkpoint of step 3; the weights then."""
-    checkpoint = load_training_checkpoint(folder / "ckpt_0" / "defrcn-3.json")
-    schedule, values = settings(folder / "again", group, STEPS)
-    trainer = Trainer(net, optimizer, *compiled, schedule, noise, **values)
-    set_parameters(list(net.get_parameters()), checkpoint.params)
-    trainer.restore(checkpoint)
-    trainer.run(loader(folder, group, 3))
-    return parameters_of(net)
-
-
-def look(net, group):
-    """Detections on five pictures, shared by the processes, in one process's order."""
-    numbers = [50, 7, 21, 3, 30]
-    mine = [batch_of([number]) for number in numbers[group.rank :: group.size]]
-    found = detect(
-        Network(build_eval_step(net, exact=False)),
-        mine,
-        len(mine),
-        score_threshold=0.0001,
-        nms_threshold=0.5,
-        max_detections=20,
-    )
-    return gather_rows(group, rows_of(found, (11, 12, 13)), numbers)
 
 
 def talk(group):
@@ -219,15 +141,22 @@ def endless(folder, group):
         return Tensor(losses), Tensor(np.float32(1.0)), ()
 
     with StopRequests() as stop:
-        schedule, values = settings(folder, group, 1000, save_period=1000, stop=stop)
         trainer = Trainer(
             Toy(),
             ToyOptimizer(),
             gradients_of,
             lambda *_: None,
-            schedule,
+            Schedule(1e-3, 1000, (4,), 0.1, 2, 0.1),
             Noise(anchors_per_cell=1, proposals=1, dropout=(1, 1)),
-            **values,
+            seed=3,
+            num_images=12,
+            folder=folder,
+            info={"class_names": ["a", "b", "c"]},
+            log_period=1,
+            save_period=1000,
+            keep_last=9,
+            stop=stop,
+            group=group,
         )
         trainer.run(batches(group))
 
@@ -246,13 +175,14 @@ def die(folder, group):
 
 
 def main():
-    mode, place = sys.argv[1:3]
-    runtime = Runtime.start("CPU", distribute="--run_distribute=true" in sys.argv)
+    mode, folder, flags = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    folder.mkdir(parents=True, exist_ok=True)
+    if mode == "train":
+        return train(folder, flags)
+    runtime = Runtime.start("CPU", distribute="--run_distribute=true" in flags)
     set_up_logging(runtime.rank)
     group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
-    folder = Path(place)
-    folder.mkdir(parents=True, exist_ok=True)
-    {"train": train, "endless": endless, "die": die}[mode](folder, group)
+    return {"endless": endless, "die": die}[mode](folder, group)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from src.tools import draw_kshot
 
 PROJECT = project_folder()
 TIMEOUT = 600
-STEPS = 12
+STEPS = 10
 PICTURES, TEST_PICTURES = 40, 3
 
 
@@ -109,7 +109,7 @@ class TrainedDemo:
     """What was made, below `root`.
 
     `shapes` (pictures, annotations, `split` with 1-shot sets of seeds 0 and 1), `tiny.yaml`, `run`
-    (a checkpoint of every step, `loss_0.log`, `eval_12`), `evaluated` (eval.py's, with a report),
+    (a checkpoint of every step, `loss_0.log`, `eval_10`), `evaluated` (eval.py's, with a report),
     and the output of both programs, `train.txt` and `eval.txt`.
     """
 
@@ -172,7 +172,7 @@ def settings_of(root: Path) -> dict:
     settings = configuration(root)
     settings["data"]["custom"]["shapes"]["few_shot"] = "shapes/split"
     settings["input"]["min_size_train"] = [64, 96]
-    settings["solver"].update(max_iter=STEPS, warmup_iters=3, steps=[8])
+    settings["solver"].update(max_iter=STEPS, warmup_iters=3, steps=[6])
     settings["checkpoint"] = {"period": 1, "keep_last": 1000}
     return settings
 

@@ -20,6 +20,7 @@ OWN_GENERATORS = {
     "src/demo/make_data.py",
     "src/model_surgery.py",  # (seed, name of an array)
     "src/model_utils/random_streams.py",
+    "src/tools/build_kernels.py",  # the example of its trial
     "src/tools/draw_kshot.py",  # (seed, name of a class)
     "src/weights/initialise.py",  # (seed, name of an array)
 }

@@ -1,86 +1,49 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Runs that are killed, interrupted or damaged: nothing finished is lost, all is the same after.
 
-See `kill_driver` for SIGKILL at random moments.
+See `kill_driver` for SIGKILL at random moments; `test_parallel` kills two processes at once.
 """
 
 import json
-import os
 import re
 import signal
 import sys
 
 import pytest
 
-from src.model_utils.processes import descendants
 from src.weights.checkpoint import load_training_checkpoint
-from tests.helpers.kill_driver import KINDS, PROJECT, STEPS, Child, Driver, same_checkpoint
+from tests.helpers.kill_driver import KINDS, STEPS, Child, Driver
 
 
-@pytest.mark.parametrize(
-    ("kind", "moments"), [("mindrecord", 1), ("train", 1), ("eval", 1), ("sweep", 2)]
-)
+@pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1), ("sweep", 2)])
 def test_one_of_each_kind(tmp_path, trained_demo, kind, moments):
     Driver(tmp_path, seed=7, demo=trained_demo).go(kind, moments)
 
 
-def losses(folder):
-    """What each step's line says, without the time; the last one of a step counts."""
-    lines = (folder / "loss_0.log").read_text().splitlines()
-    return dict(re.search(r"\| (epoch: \d+ step: \d+) (.*)", line).groups() for line in lines)
-
-
-def test_interrupted_damaged_resumed_is_the_same_bit_for_bit(tmp_path, trained_demo):
-    """N steps, SIGINT, a damaged checkpoint, and the rest equal all steps at once."""
-    driver = Driver(tmp_path, seed=0, demo=trained_demo)
-    whole, parts = trained_demo.run / "ckpt_0", tmp_path / "parts" / "ckpt_0"
-    child = Child(driver.train_command("parts"), tmp_path / "parts.txt", tmp_path)
-    assert child.wait_for(rf" step 4/{STEPS} "), child.text()
+def test_a_training_killed_interrupted_damaged_is_the_same_bit_for_bit(tmp_path, trained_demo):
+    """SIGKILL, then SIGINT, then a damaged checkpoint; what is resumed equals all at once."""
+    driver = Driver(tmp_path, seed=7, demo=trained_demo)
+    driver.kill_training(1, last=3)
+    place = tmp_path / "victim" / "ckpt_0"
+    killed_at = load_training_checkpoint(place).step if place.exists() else 0
+    resume = driver.train_command("victim", "--resume=true")
+    child = Child(resume, tmp_path / "victim.txt", tmp_path)
+    assert child.wait_for(rf" step {killed_at + 2}/{STEPS} "), child.text()
     child.process.send_signal(signal.SIGINT)
     assert child.process.wait(600) == 130, child.text()
     assert "ended by SIGINT" in child.text() and "Traceback" not in child.text()
-    saved = load_training_checkpoint(parts).step
-    assert 4 <= saved < STEPS and f"saved {parts}/defrcn-{saved}.ckpt" in child.text()
-    newest = parts / f"defrcn-{saved}.ckpt"
+    saved = load_training_checkpoint(place).step
+    assert killed_at + 2 <= saved < STEPS and f"saved {place}/defrcn-{saved}.ckpt" in child.text()
+    newest = place / f"defrcn-{saved}.ckpt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    resume = driver.train_command("parts", "--resume=true")
-    child = Child(resume, tmp_path / "parts.txt", tmp_path)
+    child = Child(resume, tmp_path / "victim.txt", tmp_path)
     child.end()
     assert f"{newest} is damaged" in child.text()
     before = rf"resumed after step {saved - 1} of \S+defrcn-{saved - 1}\.json"
     assert re.search(before, child.text())
-    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
-    assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
-
-
-def test_two_processes_killed_and_started_again(tmp_path, trained_demo):
-    """Both die with their launcher, by SIGKILL; a new launch goes on to the same end."""
-    driver = Driver(tmp_path, seed=0, demo=trained_demo)
-
-    def launch(run, *flags):
-        words = driver.train_command(run, "--solver.images_per_card=1", *flags)[1:]
-        command = [sys.executable, "-m", "src.launch", "--worker_num", "2", *words]
-        return Child(command, tmp_path / f"{run}.txt", PROJECT)
-
-    launch("whole", "--checkpoint.keep_last=1000").end()
-    victim = launch("parts")
-    assert victim.wait_for(rf" step 5/{STEPS} "), victim.text()
-    below = descendants(victim.process.pid)
-    assert list(below.values()).count("MS_WORKER") == 2
-    for pid in (victim.process.pid, *below):
-        os.kill(pid, signal.SIGKILL)
-    victim.process.wait()
-    parts = tmp_path / "parts" / "ckpt_0"
-    saved = load_training_checkpoint(parts).step
-    assert 4 <= saved < STEPS
-    again = launch("parts", "--resume=true")
-    again.end()
-    assert re.search(rf"resumed after step {saved} of ", again.text())
-    whole = tmp_path / "whole" / "ckpt_0"
-    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
-    assert losses(whole.parent) == losses(parts.parent) and len(losses(parts.parent)) == STEPS
+    driver.check_end_of_training()
 
 
 @pytest.mark.slow
