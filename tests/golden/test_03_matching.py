@@ -5,6 +5,9 @@ The project has fixed numbers of slots, some of them unused, so there is always 
 ground-truth slot. Each case is padded with unused slots; they must not change anything.
 """
 
+import functools
+import inspect
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -16,6 +19,52 @@ from src.defrcn.box_ops import pairwise_iou
 from tests.golden import golden, network
 
 pytestmark = pytest.mark.golden
+# Of the compiled functions' arguments: one compilation serves all cases, as in training.
+BOXES, FLAGS = ([None, 4], ms.float32), ([None], ms.bool_)
+SHAPES = {
+    **{name: BOXES for name in ("gt", "boxes", "anchors")},
+    **{name: FLAGS for name in ("gt_valid", "valid", "anchor_valid")},
+    "gt_classes": ([None], ms.int32),
+    "iou": ([None, None], ms.float32),
+}
+
+
+@functools.cache
+def functions():
+    """What is tested, by name, with the project's own thresholds."""
+    model = network.config("base").model
+    thresholds, roi_threshold = model.rpn.iou_thresholds, model.roi_heads.iou_threshold
+
+    def overlap(gt, boxes):
+        return pairwise_iou(gt, boxes)
+
+    def rpn(anchors, anchor_valid, gt, gt_valid):
+        return label_anchors(anchors, anchor_valid, gt, gt_valid, thresholds)
+
+    def roi(boxes, valid, gt, gt_classes, gt_valid):
+        return label_boxes(
+            boxes,
+            valid,
+            gt,
+            gt_classes,
+            gt_valid,
+            iou_threshold=roi_threshold,
+            num_classes=1000,
+        )
+
+    def both(iou, gt_valid):
+        low, high = thresholds
+        return match(iou, gt_valid, low, high, True) + match(iou, gt_valid, 0.5, 0.5, False)
+
+    return {"overlap": overlap, "rpn": rpn, "roi": roi, "both": both}
+
+
+@functools.cache
+def compiled(name):
+    function = functions()[name]
+    shapes = {name: SHAPES[name] for name in inspect.signature(function).parameters}
+    unknown = {name: Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+    return ms.enable_dynamic(**unknown)(ms.jit(function, fullgraph=True))
 
 
 def cases():
@@ -43,13 +92,13 @@ def case(request):
 
 @pytest.fixture(params=[False, True], ids=["eager", "compiled"])
 def mode(request):
-    return (lambda function: ms.jit(function, fullgraph=True)) if request.param else lambda f: f
+    return compiled if request.param else lambda name: functions()[name]
 
 
 def test_iou(case, mode):
     gt = padded(case["gt"], case["boxes"], 1)[0]
     boxes = padded(case["boxes"], case["gt"], 1)[0]
-    iou = mode(pairwise_iou)(Tensor(gt), Tensor(boxes)).asnumpy()
+    iou = mode("overlap")(Tensor(gt), Tensor(boxes)).asnumpy()
     rows, columns = case["iou"].shape
     np.testing.assert_allclose(iou[:rows, :columns], case["iou"], atol=1e-6, rtol=0)
 
@@ -58,15 +107,10 @@ def test_iou(case, mode):
     ("mode", "extra_gt"), [(False, 0), (False, 3), (True, 3)], indirect=["mode"]
 )
 def test_matcher_of_the_rpn(case, mode, extra_gt):
-    thresholds = network.config("base").model.rpn.iou_thresholds
     gt, gt_valid = padded(case["gt"], case["boxes"], max(extra_gt, 1 - len(case["gt"])))
     # Unused anchors lie on the ground truth: their IoU of 1 must not become anyone's best.
     anchors, anchor_valid = padded(case["boxes"], case["gt"], 8)
-
-    def label(anchors, anchor_valid, gt, gt_valid):
-        return label_anchors(anchors, anchor_valid, gt, gt_valid, thresholds)
-
-    labels, matches = mode(label)(*map(Tensor, (anchors, anchor_valid, gt, gt_valid)))
+    labels, matches = mode("rpn")(*map(Tensor, (anchors, anchor_valid, gt, gt_valid)))
     count = len(case["boxes"])
     np.testing.assert_array_equal(labels.asnumpy()[:count], case["rpn_labels"])
     np.testing.assert_array_equal(matches.asnumpy()[:count], case["rpn_matches"])
@@ -77,24 +121,11 @@ def test_matcher_of_the_rpn(case, mode, extra_gt):
     ("mode", "extra_gt"), [(False, 0), (False, 3), (True, 3)], indirect=["mode"]
 )
 def test_matcher_of_the_second_stage(case, mode, extra_gt):
-    roi = network.config("base").model.roi_heads
     gt, gt_valid = padded(case["gt"], case["boxes"], max(extra_gt, 1 - len(case["gt"])))
     boxes, valid = padded(case["boxes"], case["gt"], 8)
     gt_classes = np.arange(len(gt), dtype=np.int32) + 5
-
-    def label(boxes, valid, gt, gt_classes, gt_valid):
-        return label_boxes(
-            boxes,
-            valid,
-            gt,
-            gt_classes,
-            gt_valid,
-            iou_threshold=roi.iou_threshold,
-            num_classes=1000,
-        )
-
     inputs = map(Tensor, (boxes, valid, gt, gt_classes, gt_valid))
-    labels, classes, matches = (one.asnumpy() for one in mode(label)(*inputs))
+    labels, classes, matches = (one.asnumpy() for one in mode("roi")(*inputs))
     count = len(case["boxes"])
     np.testing.assert_array_equal(labels[:count], case["roi_labels"])
     np.testing.assert_array_equal(matches[:count], case["roi_matches"])
@@ -108,13 +139,8 @@ def test_matching_the_given_iou(case, mode):
     if 0 in case["iou"].shape:
         assert (case["rpn_labels"] == 0).all()
         return
-    low, high = network.config("base").model.rpn.iou_thresholds
-
-    def both(iou, valid):
-        return match(iou, valid, low, high, True) + match(iou, valid, 0.5, 0.5, False)
-
     valid = np.ones(len(case["gt"]), bool)
-    outputs = mode(both)(Tensor(case["iou"]), Tensor(valid))
+    outputs = mode("both")(Tensor(case["iou"]), Tensor(valid))
     names = ("rpn_matches", "rpn_labels", "roi_matches", "roi_labels")
     for name, output in zip(names, outputs):
         np.testing.assert_array_equal(output.asnumpy(), case[name], err_msg=name)
