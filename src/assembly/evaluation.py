@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,6 @@ from src.network_define import build_eval_step
 from src.util import write_json
 from src.weights.note import read_weights
 from src.weights.parameter_rules import FULL, SURGERY_REMOVE, detector_rule
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -25,8 +24,6 @@ from src.model_utils.config import Config, require_path
 from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, write_text
 from src.weights.note import class_names_of
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 LEFT_OUT = (

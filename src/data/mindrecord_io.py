@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import re
 import zlib
@@ -24,8 +23,6 @@ import numpy as np
 
 from src.model_utils.errors import InputError
 from src.util import sha256_file, write_json
-
-logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 META_NAME = "meta.json"

@@ -13,7 +13,6 @@ encoder's feature map.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,8 +20,6 @@ from typing import Protocol
 import numpy as np
 
 from src.model_utils.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 # Largest array of weights or pooled features that is made at once, in numbers (64 MB).
 MAX_NUMBERS = 1 << 24
