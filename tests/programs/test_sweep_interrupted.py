@@ -1,6 +1,7 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Sweeps that are killed, fail, or find damaged files; with real processes."""
 
+import shlex
 import signal
 
 import pytest
@@ -84,7 +85,8 @@ def test_a_signal_is_handed_on(place, monkeypatch, number, code):
 
 def test_nothing_of_a_childs_group_is_left(place, monkeypatch):
     """A command that starts others: SIGTERM reaches them all, nothing stays."""
-    script = f"sh -c '{FAKE.replace(chr(39), '')} \"$@\"; exit 9' sh"
+    both = f'{FAKE} "$@"; exit 9'
+    script = f"sh -c {shlex.quote(both)} sh"
     monkeypatch.setenv("FAKE_STEPS", "100")
     monkeypatch.setenv("FAKE_DELAY", "0.2")
     process = spawn(f"--train_command={script}", shots="1", seeds="0")
