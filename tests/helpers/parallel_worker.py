@@ -32,7 +32,7 @@ from src.lr_schedule import Schedule
 from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import StopRequests
-from src.network_define import parameters_of
+from src.network_define import parameters_of, set_parameters
 from src.util import run_main, set_up_logging
 from src.weights.initialise import initialise
 from tests.helpers import small
@@ -97,8 +97,17 @@ def train(folder, flags):
     (trainer,) = trainers
     group = trainer.group
     np.savez(folder / f"{group.rank}.npz", losses=np.stack(losses), **parameters_of(trainer.net))
-    content = {"rows": rows, **talk(group)}
+    content = {"rows": rows, "statistics": shared_statistics(trainer), **talk(group)}
     (folder / f"{group.rank}.json").write_text(json.dumps(content))
+
+
+def shared_statistics(trainer):
+    """The running statistics' values, after each process had gathered others."""
+    statistics = [one for one in trainer.net.get_parameters() if ".running_" in one.name]
+    own = {one.name: np.full(one.shape, 1 + trainer.group.rank) for one in statistics}
+    set_parameters(statistics, own)
+    trainer._share_statistics()
+    return sorted({float(value) for one in statistics for value in np.unique(one.asnumpy())})
 
 
 def talk(group):

@@ -5,14 +5,24 @@ See `kill_driver` for SIGKILL at random moments; `test_parallel` kills two proce
 """
 
 import json
+import os
 import re
 import signal
 import sys
 
 import pytest
 
+from src.model_utils.processes import descendants
 from src.weights.checkpoint import load_training_checkpoint
-from tests.helpers.kill_driver import KINDS, STEPS, Child, Driver
+from tests.helpers.kill_driver import (
+    KINDS,
+    PROJECT,
+    STEPS,
+    Child,
+    Driver,
+    losses_of,
+    same_checkpoint,
+)
 
 
 @pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1), ("sweep", 2)])
@@ -44,6 +54,34 @@ def test_a_training_killed_interrupted_damaged_is_the_same_bit_for_bit(tmp_path,
     before = rf"resumed after step {saved - 1} of \S+defrcn-{saved - 1}\.json"
     assert re.search(before, child.text())
     driver.check_end_of_training()
+
+
+@pytest.mark.slow
+def test_two_processes_with_norms_that_train(tmp_path, trained_demo):
+    """As `test_parallel` has it with frozen ones: both killed, started again, the same end."""
+    driver = Driver(tmp_path, seed=0, demo=trained_demo)
+
+    def launch(run, *flags):
+        words = driver.train_command(run, "--solver.images_per_card=1", *flags)[1:]
+        command = [sys.executable, "-m", "src.launch", "--worker_num", "2", *words]
+        return Child(command, tmp_path / f"{run}.txt", PROJECT)
+
+    launch("whole", "--checkpoint.keep_last=1000").end()
+    victim = launch("parts")
+    assert victim.wait_for(rf" step 5/{STEPS} "), victim.text()
+    for pid in (victim.process.pid, *descendants(victim.process.pid)):
+        os.kill(pid, signal.SIGKILL)
+    victim.process.wait()
+    parts = tmp_path / "parts" / "ckpt_0"
+    saved = load_training_checkpoint(parts).step
+    assert 4 <= saved < STEPS
+    again = launch("parts", "--resume=true")
+    again.end()
+    assert re.search(rf"resumed after step {saved} of ", again.text())
+    whole = tmp_path / "whole" / "ckpt_0"
+    same_checkpoint(whole / f"defrcn-{STEPS}.json", parts / f"defrcn-{STEPS}.json")
+    losses = losses_of(parts.parent)
+    assert losses == losses_of(whole.parent) and len(losses) == STEPS
 
 
 @pytest.mark.slow

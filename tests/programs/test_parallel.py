@@ -257,6 +257,10 @@ def test_both_killed_and_started_again_come_to_the_same_end(project, runs):
     assert losses_of(whole) == losses_of(folder) and len(losses_of(folder)) == STEPS
 
 
+def test_all_get_the_first_ones_statistics(runs):
+    assert [content["statistics"] for content, _ in runs[2]] == [[1.0], [1.0]]
+
+
 def test_small_talk(runs):
     for content, _ in runs[2]:
         assert content["bytes"] == [4, 256 * 20 + 4]
