@@ -122,7 +122,7 @@ def make_fast(net: nn.Cell) -> None:
     Args:
         net: `DeFRCN`.
     """
-    with _names_kept(net):
+    with names_kept(net):
         rpn, heads = net.proposal_generator, net.roi_heads
         head = rpn.rpn_head
         rpn.rpn_head = SampledRPNHead(head.conv, head.objectness_logits, head.anchor_deltas)
@@ -140,7 +140,7 @@ def make_fast(net: nn.Cell) -> None:
 
 
 @contextlib.contextmanager
-def _names_kept(net: nn.Cell) -> Iterator[None]:
+def names_kept(net: nn.Cell) -> Iterator[None]:
     """Inside, Cells may be given new parents, which would rename their parameters."""
     parameters = [(parameter, parameter.name) for parameter in net.get_parameters()]
     try:

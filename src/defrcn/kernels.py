@@ -13,6 +13,15 @@ from mindspore import Tensor, nn, ops
 
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
+from src.defrcn.fast import names_kept
+from src.defrcn.kernel_blocks import (
+    BoxRows,
+    KernelBackbone,
+    KernelBottleneck,
+    KernelROIAlign,
+    kernel,
+    rows_of,
+)
 from src.defrcn.proposal_generator import ProposalGenerator, settings_of
 
 
@@ -49,18 +58,8 @@ def _no_gradient_of_8(
 
 
 def _kernel(library: str, name: str, num_inputs: int, types: tuple[ms.Type, ...]) -> ops.Custom:
-    """The operator `name` of a library; its output shapes are the library's matter."""
     no_gradient = {7: _no_gradient_of_7, 8: _no_gradient_of_8}[num_inputs]
-    kernel = ops.Custom(f"{library}:{name}", None, types, func_type="aot", bprop=no_gradient)
-    # What inference of several output shapes looks for, and Custom sets for Ascend only.
-    kernel.add_prim_attr("reg_op_name", name)
-    kernel.add_prim_attr("multi_output", True)
-    return kernel
-
-
-def _rows(count: int) -> Tensor:
-    """Its shape says how many rows an image has in a kernel's outputs."""
-    return Tensor(np.zeros(count, np.int8))
+    return kernel(library, name, types, no_gradient)
 
 
 class KernelProposals(ProposalGenerator):
@@ -75,7 +74,7 @@ class KernelProposals(ProposalGenerator):
         super().__init__(**settings_of(generator))
         settings = [self.pre_nms_topk, self.nms_threshold, self.min_box_size, *self.box_weights]
         self.settings = Tensor(np.array(settings, np.float64))
-        self.rows = _rows(self.post_nms_topk)
+        self.rows = rows_of(self.post_nms_topk)
         self.kernel = _kernel(library, "Proposals", 7, (ms.float32, ms.float32, ms.bool_))
 
     def construct(
@@ -109,7 +108,7 @@ class KernelRPNTargets(RPNTargets):
         )
         most = int(self.num_samples * self.positive_fraction)
         self.settings = Tensor(np.array([*self.iou_thresholds, most], np.float64))
-        self.rows = _rows(self.num_samples)
+        self.rows = rows_of(self.num_samples)
         types = (ms.int32, ms.bool_, ms.bool_, ms.float32)
         self.kernel = _kernel(library, "RPNTargets", 7, types)
 
@@ -146,7 +145,7 @@ class KernelROITargets(ROITargets):
         most = int(self.num_samples * self.positive_fraction)
         settings = [self.iou_threshold, most, self.num_classes, self.append_gt]
         self.settings = Tensor(np.array(settings, np.float64))
-        self.rows = _rows(self.num_samples)
+        self.rows = rows_of(self.num_samples)
         types = (ms.float32, ms.int32, ms.bool_, ms.float32)
         self.kernel = _kernel(library, "ROITargets", 8, types)
 
@@ -168,7 +167,7 @@ def use_kernels(net: nn.Cell, library: str) -> None:
     """Exchange parts of a detector for kernels.
 
     Args:
-        net: `DeFRCN`, for CPU.
+        net: `DeFRCN` after `make_fast`, for CPU.
         library: path of the kernels, see `kernels.library.built`.
     """
     rpn, heads = net.proposal_generator, net.roi_heads
@@ -176,3 +175,10 @@ def use_kernels(net: nn.Cell, library: str) -> None:
     rpn.test_proposals = KernelProposals(rpn.test_proposals, library)
     rpn.targets = KernelRPNTargets(rpn.targets, library)
     heads.targets = KernelROITargets(heads.targets, library)
+    with names_kept(net):
+        if not net.masked:
+            net.backbone = KernelBackbone(net.backbone, library)
+        heads.pooler = KernelROIAlign(heads.pooler, library)
+        heads.layout = BoxRows()
+        blocks = [KernelBottleneck(block, library, stride=1) for block in heads.res5]
+        heads.res5 = nn.CellList(blocks)

@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from src.weights.weight_shapes import STAGE_BLOCKS
 
 STRIDE = 16  # pixels a cell of res4, the map that both heads look at
+STAGES = ("res2", "res3", "res4")  # of the backbone, after the stem
 
 
 class FrozenBatchNorm(nn.Cell):
@@ -50,6 +51,7 @@ class BatchNorm(nn.Cell):
 
     def __init__(self, num_channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
+        self.eps, self.momentum = eps, momentum
         for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
             data = Tensor(np.full(num_channels, value, np.float32))
             kept = name.startswith("running")

@@ -111,7 +111,6 @@ class Trainer:
         group: Group = ALONE,
     ) -> None:
         self.net = net
-        self.optimizer = optimizer
         self.gradients_of = gradients_of
         self.update = update
         self.schedule = schedule
@@ -130,6 +129,9 @@ class Trainer:
         self.idle_wait = idle_wait
         self.max_skipped = max_skipped
         self.stop = stop or StopRequests()
+        # By names of now: asking a parameter waits for the graph that runs, and there are hundreds.
+        self._weights = {parameter.name: parameter for parameter in net.get_parameters()}
+        self._state = {parameter.name: parameter for parameter in optimizer.state}
         self._agreed = 0  # the signal that some process had received when the last step was done
         self.step = 0
         self.skipped = 0
@@ -149,7 +151,7 @@ class Trainer:
             InputError: its optimizer state or seed does not belong to this run.
         """
         state = checkpoint.state
-        wanted = {p.name: p for p in self.optimizer.state}
+        wanted = self._state
         given = set(state) - {"seed", "world_size", "seconds", "skipped", "noise_scheme"}
         if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
             raise InputError(
@@ -187,7 +189,7 @@ class Trainer:
             Interrupted: a signal came; the step under way was finished and saved.
         """
         with self.stop.deferred(), self.group.speaking():
-            self.group.broadcast([*self.net.get_parameters(), *self.optimizer.state])
+            self.group.broadcast([*self._weights.values(), *self._state.values()])
             self._run(batches, watch or Watch())
             self._share_statistics()
             # Nobody ends, whatever the reason, before the last checkpoint is written.
@@ -229,8 +231,8 @@ class Trainer:
 
     def _share_statistics(self) -> None:
         """Give all processes the first one's running statistics, those that are saved."""
-        parameters = self.net.get_parameters()
-        self.group.broadcast([one for one in parameters if ".running_" in one.name])
+        running = [one for name, one in self._weights.items() if ".running_" in name]
+        self.group.broadcast(running)
 
     def _evaluate(self) -> None:
         assert self.evaluate is not None
@@ -332,14 +334,14 @@ class Trainer:
         if self._saved == self.step or not self.group.leads:
             return
         state = {
-            **{p.name: p.asnumpy() for p in self.optimizer.state},
+            **{name: parameter.asnumpy() for name, parameter in self._state.items()},
             "seed": np.array(self.seed),
             "world_size": np.array(self.group.size),
             "seconds": np.array(elapsed),
             "skipped": np.array(self.skipped),
             "noise_scheme": np.array(NOISE_SCHEME),
         }
-        params = {p.name: p.asnumpy() for p in self.net.get_parameters()}
+        params = {name: parameter.asnumpy() for name, parameter in self._weights.items()}
         while self.beside:
             name, content = self.beside.popitem()
             write_json(self.folder / name, content, indent=1)

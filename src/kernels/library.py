@@ -20,17 +20,24 @@ from pathlib import Path
 
 from src.model_utils.errors import InputError
 
-SOURCE = Path(__file__).with_name("detector.cc")
+SOURCES = Path(__file__).parent
 # No contraction: products and sums round as MindSpore's own operators do.
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
+LIBRARIES = ("-ldl", "-lpthread")
 COMMAND = "python -m src.tools.build_kernels"
 
 
 def place() -> Path:
     """Where the library of this source, these flags and this MindSpore is, or would be."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256()
+    for path in _sources("*.h", "*.cc"):
+        digest.update(path.read_bytes())
     digest.update(f"{FLAGS} {platform.machine()} {_mindspore_version()}".encode())
     return Path(sys.prefix, "lib", "defrcn", f"detector-{digest.hexdigest()[:16]}.so")
+
+
+def _sources(*patterns: str) -> list[Path]:
+    return sorted(path for pattern in patterns for path in SOURCES.glob(pattern))
 
 
 def _mindspore_version() -> str | None:
@@ -71,13 +78,13 @@ def build(trial: Callable[[Path], None]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - the user's own compiler
-            [compiler, *FLAGS, str(SOURCE), "-o", str(part)],
+            [compiler, *FLAGS, *map(str, _sources("*.cc")), "-o", str(part), *LIBRARIES],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode != 0:
-            raise InputError(f"{compiler} cannot compile {SOURCE}: {done.stderr[-500:].strip()}")
+            raise InputError(f"{compiler} cannot compile {SOURCES}: {done.stderr[-500:].strip()}")
         trial(part)
         part.replace(path)
     except OSError as error:

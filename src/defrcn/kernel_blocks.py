@@ -1,0 +1,272 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Residual blocks and pooling by kernels in C++ for CPUs, forward and backward.
+
+Maps have channels last, (N, H, W, C). A block is one operator where it was forty: less to compile
+and to start, nothing kept between the passes but what the backward pass reads.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from src.defrcn.resnet import STAGES, ResNetC4
+from src.defrcn.roi_align import ROIAlign
+
+FLOAT = ms.float32
+
+
+def kernel(library: str, name: str, types: tuple, gradient: object = None) -> ops.Custom:
+    """The operator `name` of a library; its output shapes are the library's matter.
+
+    Args:
+        library: path of the kernels, see `kernels.library.built`.
+        name: of the function.
+        types: of its outputs; it returns a tuple, also of one.
+        gradient: function of the inputs, the outputs and their gradients.
+    """
+    operator = ops.Custom(f"{library}:{name}", None, types, func_type="aot", bprop=gradient)
+    # What inference of several output shapes looks for, and Custom sets for Ascend only.
+    operator.add_prim_attr("reg_op_name", name)
+    operator.add_prim_attr("multi_output", True)
+    return operator
+
+
+def rows_of(count: int) -> Tensor:
+    """Its shape tells a kernel a number that shapes of outputs depend on."""
+    return Tensor(np.zeros(count, np.int8))
+
+
+# The functions below are read as text by MindSpore, which takes no variable number of arguments
+# there. Letters: x the input; of convolution i wi its weight, ai and bi weight and bias of its
+# norm, mi and vi mean and variance; s settings; r stride.
+
+
+def _frozen_block(library: str) -> ops.Custom:
+    gradient = kernel(library, "FrozenBlockGrad", (FLOAT,) * 4)
+    z = ops.ZerosLike()
+
+    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, dout):  # noqa: ANN001,ANN202
+        first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r)
+        dx, d1, d2, d3 = gradient(*first, out[1], out[2], out[0], dout[0])
+        one = (dx, d1, z(a1), z(b1), z(m1), z(v1))
+        two = (d2, z(a2), z(b2), z(m2), z(v2))
+        return *one, *two, d3, z(a3), z(b3), z(m3), z(v3), z(s), z(r)
+
+    return kernel(library, "FrozenBlock", (FLOAT,) * 3, back)
+
+
+def _frozen_block_projected(library: str) -> ops.Custom:
+    gradient = kernel(library, "FrozenBlockProjectedGrad", (FLOAT,) * 5)
+    z = ops.ZerosLike()
+
+    def back(  # noqa: ANN202
+        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, dout  # noqa: ANN001,E501
+    ):  # fmt: skip
+        first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3)
+        inputs = (*first, w4, a4, b4, m4, v4, s, r)
+        dx, d1, d2, d3, d4 = gradient(*inputs, out[1], out[2], out[0], dout[0])
+        one = (dx, d1, z(a1), z(b1), z(m1), z(v1))
+        two = (d2, z(a2), z(b2), z(m2), z(v2))
+        three = (d3, z(a3), z(b3), z(m3), z(v3))
+        return *one, *two, *three, d4, z(a4), z(b4), z(m4), z(v4), z(s), z(r)
+
+    return kernel(library, "FrozenBlockProjected", (FLOAT,) * 3, back)
+
+
+def _batch_block(library: str) -> ops.Custom:
+    gradient = kernel(library, "BatchBlockGrad", (FLOAT,) * 10)
+    z = ops.ZerosLike()
+
+    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, dout):  # noqa: ANN001,ANN202
+        first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r)
+        y, c1, c2, c3, stored = out[0], out[1], out[2], out[3], out[4]
+        g = gradient(*first, y, c1, c2, c3, stored, dout[0])
+        one = (g[0], g[1], g[2], g[3], z(m1), z(v1))
+        two = (g[4], g[5], g[6], z(m2), z(v2))
+        return *one, *two, g[7], g[8], g[9], z(m3), z(v3), z(s), z(r)
+
+    return kernel(library, "BatchBlock", (FLOAT,) * 11, back)
+
+
+def _batch_block_projected(library: str) -> ops.Custom:
+    gradient = kernel(library, "BatchBlockProjectedGrad", (FLOAT,) * 13)
+    z = ops.ZerosLike()
+
+    def back(  # noqa: ANN202
+        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, dout  # noqa: ANN001,E501
+    ):  # fmt: skip
+        first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3)
+        inputs = (*first, w4, a4, b4, m4, v4, s, r)
+        y, c1, c2, c3, c4, stored = out[0], out[1], out[2], out[3], out[4], out[5]
+        g = gradient(*inputs, y, c1, c2, c3, c4, stored, dout[0])
+        one = (g[0], g[1], g[2], g[3], z(m1), z(v1))
+        two = (g[4], g[5], g[6], z(m2), z(v2))
+        three = (g[7], g[8], g[9], z(m3), z(v3))
+        return *one, *two, *three, g[10], g[11], g[12], z(m4), z(v4), z(s), z(r)
+
+    return kernel(library, "BatchBlockProjected", (FLOAT,) * 14, back)
+
+
+class KernelBottleneck(nn.Cell):
+    """`resnet.Bottleneck` by a kernel; its 3x3 convolution is Winograd's.
+
+    Args:
+        block: `Bottleneck` or `fast.TileBottleneck`, whose parameters it takes.
+        library: path of the kernels.
+        stride: cells; 1 where the pooling has taken it.
+        input_gradient: False where nothing before the block is trained.
+
+    Inputs:
+        - **features** (Tensor) - (N, H, W, C) float32.
+
+    Outputs:
+        Tensor (N, H / stride, W / stride, D) float32, rounded up.
+    """
+
+    def __init__(
+        self, block: nn.Cell, library: str, *, stride: int, input_gradient: bool = True
+    ) -> None:
+        super().__init__()
+        layers = [block.conv1, block.conv2, block.conv3]
+        layers += [block.shortcut] if block.projected else []
+        held: list[Parameter] = []
+        for layer in layers:
+            norm = layer.norm
+            held += [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        # Not the Cells: what reads a Cell's parameter compiles the Cell.
+        self.held = ParameterTuple(held)
+        norm, trained = layers[0].norm, layers[0].weight.requires_grad
+        settings = [norm.eps, trained, input_gradient, getattr(norm, "momentum", 0.0)]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.stride = rows_of(stride)
+        self.batch_norms = not layers[0].foldable
+        self.kernel = (_frozen_block_projected if block.projected else _frozen_block)(library)
+        if self.batch_norms:
+            of_batch = _batch_block_projected if block.projected else _batch_block
+            self.train_kernel = of_batch(library)
+        self.count = len(layers)
+
+    def construct(self, features: Tensor) -> Tensor:
+        """See the class."""
+        if not (self.batch_norms and self.training):
+            return self.kernel(features, *self.held, self.settings, self.stride)[0]
+        out = self.train_kernel(features, *self.held, self.settings, self.stride)
+        for i in range(self.count):
+            mean, variance = self.held[5 * i + 3], self.held[5 * i + 4]
+            ops.assign(mean, ops.stop_gradient(out[self.count + 2 + 2 * i]))
+            ops.assign(variance, ops.stop_gradient(out[self.count + 3 + 2 * i]))
+        return out[0]
+
+
+class KernelBackbone(nn.Cell):
+    """`ResNetC4` whose stages are `KernelBottleneck`s.
+
+    Args:
+        backbone: whose parameters it takes; not for masked inputs.
+        library: path of the kernels.
+
+    Inputs:
+        - **images** (Tensor) - (N, 3, H, W) float32, normalised, model frame.
+        - **padded_size** (Tensor) - not used: the batch fills the tensor.
+
+    Outputs:
+        Tensor (N, H / 16, W / 16, C) float32 (rounded up).
+    """
+
+    def __init__(self, backbone: ResNetC4, library: str) -> None:
+        super().__init__()
+        self.freeze_at = backbone.freeze_at
+        self.stem = backbone.stem
+        for number, name in enumerate(STAGES, start=2):
+            blocks = [
+                KernelBottleneck(
+                    block,
+                    library,
+                    stride=2 if number > 2 and i == 0 else 1,
+                    input_gradient=i > 0 or number - 1 > self.freeze_at,
+                )
+                for i, block in enumerate(getattr(backbone, name))
+            ]
+            setattr(self, name, nn.CellList(blocks))
+
+    def construct(self, images: Tensor, padded_size: Tensor) -> Tensor:
+        """See the class."""
+        return self._stages(images)[-1]
+
+    def stages(self, images: Tensor, padded_size: Tensor) -> tuple[Tensor, ...]:
+        """As `ResNetC4.stages`: the first three as (N, C, H, W)."""
+        stem, res2, res3, res4 = self._stages(images)
+        first = [one.transpose(0, 3, 1, 2) for one in (stem, res2, res3)]
+        return *first, res4
+
+    def _stages(self, images: Tensor) -> tuple[Tensor, ...]:
+        stem = self._cut(self.stem(images, None).transpose(0, 2, 3, 1), 1)
+        res2 = stem
+        for block in self.res2:
+            res2 = block(res2)
+        res2 = self._cut(res2, 2)
+        res3 = res2
+        for block in self.res3:
+            res3 = block(res3)
+        res3 = self._cut(res3, 3)
+        res4 = res3
+        for block in self.res4:
+            res4 = block(res4)
+        return stem, res2, res3, self._cut(res4, 4)
+
+    def _cut(self, features: Tensor, stage: int) -> Tensor:
+        if stage == self.freeze_at or (stage == 4 and self.freeze_at > 4):
+            return ops.stop_gradient(features)
+        return features
+
+
+def _roi_align(library: str) -> ops.Custom:
+    gradient = kernel(library, "ROIAlignGrad", (FLOAT,))
+    z = ops.ZerosLike()
+
+    def back(features, boxes, size, s, kept, out, dout):  # noqa: ANN001,ANN202
+        d_features = gradient(features, boxes, size, s, kept, dout[0])[0]
+        return d_features, z(boxes), z(size), z(s), z(kept)
+
+    return kernel(library, "ROIAlign", (FLOAT,), back)
+
+
+class KernelROIAlign(nn.Cell):
+    """`ROIAlign` by a kernel, each box as a map of its own.
+
+    Args:
+        pooler: whose settings it takes.
+        library: path of the kernels.
+
+    Inputs:
+        As `ROIAlign`.
+
+    Outputs:
+        Tensor (N * R, B, B, C).
+    """
+
+    def __init__(self, pooler: ROIAlign, library: str) -> None:
+        super().__init__()
+        settings = [pooler.spatial_scale, pooler.num_bins, pooler.bin_step]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.kept = rows_of(-(-pooler.num_bins // pooler.bin_step))
+        self.kernel = _roi_align(library)
+
+    def construct(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        """See the class."""
+        boxes = ops.stop_gradient(boxes)
+        return self.kernel(features, boxes, valid_size, self.settings, self.kept)[0]
+
+
+class BoxRows(nn.Cell):
+    """`rcnn.BoxMaps` for maps with channels last, as `KernelROIAlign` gives them."""
+
+    def construct(self, pooled: Tensor) -> Tensor:
+        """(R, B, B, C) -> the same."""
+        return pooled
+
+    def average(self, maps: Tensor) -> Tensor:
+        """(R, B, B, C) -> (R, C), the mean over positions."""
+        return ops.ReduceMean()(maps, (1, 2))

@@ -1,0 +1,709 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+//
+// `resnet.Bottleneck` as one operator, forward and backward, on maps with channels last: with
+// frozen norms, and with those of the batch.
+//
+// Letters: N images, H x W cells, R = N * H * W rows after the stride, C channels in, D out, S the
+// stride.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <new>
+#include <vector>
+
+#include "parallel.h"
+#include "processors.h"
+#include "products.h"
+
+namespace {
+
+using Shapes = std::vector<std::vector<int64_t>>;
+
+constexpr int64_t kRowsAtATime = 512;
+
+int64_t RowGrain(int64_t channels) { return std::max<int64_t>(1, 16384 / channels); }
+
+// One convolution's parameters, as five inputs in a row.
+struct ConvNorm {
+  ConvNorm(void **params, int64_t **shapes, int64_t first)
+      : out(shapes[first][0]),
+        in(shapes[first][1]),
+        weight(static_cast<const float *>(params[first])),
+        gamma(static_cast<const float *>(params[first + 1])),
+        beta(static_cast<const float *>(params[first + 2])),
+        mean(static_cast<const float *>(params[first + 3])),
+        variance(static_cast<const float *>(params[first + 4])) {}
+
+  int64_t out, in;
+  const float *weight, *gamma, *beta, *mean, *variance;
+};
+
+constexpr int64_t kInputsEach = 5;
+
+// A convolution with its frozen norm inside, as `resnet.FrozenBatchNorm` folds it.
+struct Folded {
+  Folded(const ConvNorm &layer, float eps) : scale(layer.out), shift(layer.out) {
+    for (int64_t d = 0; d < layer.out; ++d) {
+      scale[d] = layer.gamma[d] / std::sqrt(layer.variance[d] + eps);
+      shift[d] = layer.beta[d] - layer.mean[d] * scale[d];
+    }
+  }
+
+  std::vector<float> scale, shift;
+};
+
+FOR_EACH_PROCESSOR void ScaleRow(const float *from, float scale, int64_t count, float *to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
+}
+
+// Rows (D, C) each by its own scale.
+void ScaleRows(const float *from, const float *scale, int64_t rows, int64_t columns, float *to) {
+  InParallel(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      ScaleRow(from + i * columns, scale[i], columns, to + i * columns);
+    }
+  });
+}
+
+FOR_EACH_PROCESSOR void ShiftAndClip(float *rows, const float *shift, int64_t count,
+                                     int64_t channels) {
+  for (int64_t i = 0; i < count; ++i, rows += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float value = rows[c] + shift[c];
+      rows[c] = value < 0.0f ? 0.0f : value;  // what is no number stays
+    }
+  }
+}
+
+// to = from where mask is positive, else 0.
+FOR_EACH_PROCESSOR void Masked(const float *from, const float *mask, int64_t count, float *to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = mask[i] > 0.0f ? from[i] : 0.0f;
+}
+
+void MaskedByAll(const float *from, const float *mask, int64_t count, float *to) {
+  InParallel(count, 16384, [&](int64_t begin, int64_t end) {
+    Masked(from + begin, mask + begin, end - begin, to + begin);
+  });
+}
+
+// The input at every `stride`-th cell; the input itself for 1.
+class Strided {
+ public:
+  Strided(const float *in, const Map &map, int64_t stride)
+      : map_(map),
+        stride_(stride),
+        out_{map.images, (map.height + stride - 1) / stride, (map.width + stride - 1) / stride,
+             map.channels},
+        own_(stride == 1 ? 0 : out_.size()),
+        data_(in) {
+    if (stride == 1) return;
+    Rows([&](int64_t row, int64_t cell) {
+      const float *from = in + cell * map_.channels;
+      std::copy(from, from + map_.channels, own_.at(row * map_.channels));
+    });
+    data_ = own_.data();
+  }
+
+  const Map &map() const { return out_; }
+  const float *data() const { return data_; }
+
+  // The gradient of the input from that of the rows.
+  void Spread(const float *rows, float *to) const {
+    InParallel(map_.size(), 65536, [&](int64_t begin, int64_t end) {
+      std::fill(to + begin, to + end, 0.0f);
+    });
+    Rows([&](int64_t row, int64_t cell) {
+      const float *from = rows + row * map_.channels;
+      std::copy(from, from + map_.channels, to + cell * map_.channels);
+    });
+  }
+
+ private:
+  template <typename At>
+  void Rows(const At &at) const {
+    InParallel(out_.images * out_.height, std::max<int64_t>(1, RowGrain(out_.width * out_.channels)),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t line = begin; line < end; ++line) {
+                   const int64_t image = line / out_.height, y = line % out_.height * stride_;
+                   for (int64_t x = 0; x < out_.width; ++x) {
+                     at(line * out_.width + x,
+                        (image * map_.height + y) * map_.width + x * stride_);
+                   }
+                 }
+               });
+  }
+
+  Map map_;
+  int64_t stride_;
+  Map out_;
+  Scratch own_;
+  const float *data_;
+};
+
+// rows (R, C) times weight (D, C) transposed, then shift and ReLU; `more` is added before.
+struct Addend {
+  const float *rows;  // (R, C')
+  const float *weight;  // (D, C'); null: the rows themselves
+  int64_t channels;
+};
+
+void PointwiseAndClip(const float *rows, const float *weight, int64_t count, int64_t in,
+                      int64_t out, const float *shift, const Addend *more, float *to) {
+  const int64_t part = std::max<int64_t>(kRowsAtATime, 1);
+  const int64_t fair = (count + NumThreads() - 1) / NumThreads();
+  const int64_t grain = std::max<int64_t>(16, std::min(part, (fair + 15) / 16 * 16));
+  InParallel(count, count * in * out < (1 << 17) ? count : grain, [&](int64_t from, int64_t end) {
+    for (int64_t begin = from; begin < end; begin += part) {
+      const int64_t size = std::min(part, end - begin);
+      float *own = to + begin * out;
+      if (more != nullptr && more->weight == nullptr) {
+        std::copy(more->rows + begin * out, more->rows + (begin + size) * out, own);
+      } else if (more != nullptr) {
+        ProductHere({more->rows + begin * more->channels, more->channels, false},
+                    {more->weight, more->channels, true}, size, out, more->channels, 0.0f, own,
+                    out);
+      }
+      ProductHere({rows + begin * in, in, false}, {weight, in, true}, size, out, in,
+                  more == nullptr ? 0.0f : 1.0f, own, out);
+      ShiftAndClip(own, shift, size, out);
+    }
+  });
+}
+
+// What all operators of this file have among their inputs.
+struct Block {
+  Block(void **params, int64_t **shapes, bool projected)
+      : first(params, shapes, 1),
+        second(params, shapes, 1 + kInputsEach),
+        third(params, shapes, 1 + 2 * kInputsEach),
+        shortcut(params, shapes, projected ? 1 + 3 * kInputsEach : 1),
+        next(1 + (projected ? 4 : 3) * kInputsEach),
+        in{shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3]},
+        x(static_cast<const float *>(params[0])),
+        settings(static_cast<const double *>(params[next])),
+        stride(shapes[next + 1][0]) {}
+
+  float eps() const { return static_cast<float>(settings[0]); }
+  bool wants_weights() const { return settings[1] != 0; }
+  bool wants_input() const { return settings[2] != 0; }
+  float momentum() const { return static_cast<float>(settings[3]); }
+
+  ConvNorm first, second, third, shortcut;
+  int64_t next;  // settings and rows stand here
+  Map in;
+  const float *x;
+  const double *settings;
+  int64_t stride;
+};
+
+float *Out(void **params, int64_t place) { return static_cast<float *>(params[place]); }
+
+void FrozenForward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  const ConvNorm &one = block.first, &two = block.second, &three = block.third;
+  float *y = Out(params, block.next + 2);
+  float *h1 = Out(params, block.next + 3), *h2 = Out(params, block.next + 4);
+  const Strided input(block.x, block.in, block.stride);
+  const Map &map = input.map();
+  const int64_t rows = map.rows();
+  const Folded fold1(one, block.eps()), fold2(two, block.eps()), fold3(three, block.eps());
+  const Scratch weight1(one.out * one.in), weight3(three.out * three.in);
+  ScaleRows(one.weight, fold1.scale.data(), one.out, one.in, weight1.data());
+  ScaleRows(three.weight, fold3.scale.data(), three.out, three.in, weight3.data());
+  PointwiseAndClip(input.data(), weight1.data(), rows, one.in, one.out, fold1.shift.data(), nullptr,
+                   h1);
+  Finish finish;
+  finish.shift = fold2.shift.data();
+  finish.relu = true;
+  Convolve3x3(h1, {map.images, map.height, map.width, two.in}, two.weight, fold2.scale.data(),
+              two.out, finish, h2);
+  std::vector<float> shift = fold3.shift;
+  Addend more{input.data(), nullptr, three.out};
+  const Scratch weight_s(projected ? block.shortcut.out * block.shortcut.in : 0);
+  if (projected) {
+    const ConvNorm &side = block.shortcut;
+    const Folded fold(side, block.eps());
+    ScaleRows(side.weight, fold.scale.data(), side.out, side.in, weight_s.data());
+    for (int64_t d = 0; d < side.out; ++d) shift[d] += fold.shift[d];
+    more = {input.data(), weight_s.data(), side.in};
+  }
+  PointwiseAndClip(h2, weight3.data(), rows, three.in, three.out, shift.data(), &more, y);
+}
+
+// The gradient (D, C) of a weight from that of its output (R, D) and its input (R, C).
+void PointwiseWeightGradient(const float *out_gradient, const float *rows, int64_t count,
+                             const ConvNorm &layer, const float *scale, float *gradient) {
+  Product({out_gradient, layer.out, true}, {rows, layer.in, false}, layer.out, layer.in, count,
+          0.0f, gradient, layer.in);
+  if (scale != nullptr) ScaleRows(gradient, scale, layer.out, layer.in, gradient);
+}
+
+void FrozenBackward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  const ConvNorm &one = block.first, &two = block.second, &three = block.third;
+  const float *h1 = Out(params, block.next + 2), *h2 = Out(params, block.next + 3);
+  const float *y = Out(params, block.next + 4), *dy = Out(params, block.next + 5);
+  float *dx = Out(params, block.next + 6), *dw1 = Out(params, block.next + 7);
+  float *dw2 = Out(params, block.next + 8), *dw3 = Out(params, block.next + 9);
+  const Strided input(block.x, block.in, block.stride);
+  const Map map{input.map().images, input.map().height, input.map().width, two.in};
+  const int64_t rows = map.rows();
+  const bool weights = block.wants_weights(), wants_input = block.wants_input();
+  const Folded fold1(one, block.eps()), fold2(two, block.eps()), fold3(three, block.eps());
+
+  const Scratch g(rows * three.out), g2(rows * two.out), g1(rows * one.out);
+  MaskedByAll(dy, y, rows * three.out, g.data());
+  const Scratch weight(std::max(three.out * three.in, one.out * one.in));
+  ScaleRows(three.weight, fold3.scale.data(), three.out, three.in, weight.data());
+  Product({g.data(), three.out, false}, {weight.data(), three.in, false}, rows, three.in, three.out,
+          0.0f, g2.data(), three.in);
+  MaskedByAll(g2.data(), h2, rows * two.out, g2.data());
+  Finish finish;
+  finish.mask = h1;
+  Convolve3x3InputGradient(g2.data(), map, two.weight, fold2.scale.data(), two.out, finish,
+                           g1.data());
+  if (weights) {
+    PointwiseWeightGradient(g.data(), h2, rows, three, fold3.scale.data(), dw3);
+    Convolve3x3WeightGradient(h1, map, g2.data(), fold2.scale.data(), two.out, dw2);
+    PointwiseWeightGradient(g1.data(), input.data(), rows, one, fold1.scale.data(), dw1);
+  }
+  const Scratch spread(block.stride == 1 || !wants_input ? 0 : rows * one.in);
+  float *at_rows = block.stride == 1 ? dx : spread.data();
+  if (projected) {
+    const ConvNorm &side = block.shortcut;
+    const Folded fold(side, block.eps());
+    if (weights) {
+      PointwiseWeightGradient(g.data(), input.data(), rows, side, fold.scale.data(),
+                              Out(params, block.next + 10));
+    }
+    if (wants_input) {
+      const Scratch folded(side.out * side.in);
+      ScaleRows(side.weight, fold.scale.data(), side.out, side.in, folded.data());
+      Product({g.data(), side.out, false}, {folded.data(), side.in, false}, rows, side.in, side.out,
+              0.0f, at_rows, side.in);
+    }
+  } else if (wants_input) {
+    InParallel(rows * one.in, 65536, [&](int64_t begin, int64_t end) {
+      std::copy(g.data() + begin, g.data() + end, at_rows + begin);
+    });
+  }
+  if (!wants_input) return;
+  ScaleRows(one.weight, fold1.scale.data(), one.out, one.in, weight.data());
+  Product({g1.data(), one.out, false}, {weight.data(), one.in, false}, rows, one.in, one.out, 1.0f,
+          at_rows, one.in);
+  if (block.stride != 1) input.Spread(at_rows, dx);
+}
+
+// ---- norms of the batch
+
+constexpr int64_t kBlockRows = 1024;  // whose sums are taken together, however many threads there are
+
+FOR_EACH_PROCESSOR void AddRows(const float *rows, int64_t count, int64_t channels, float *sums) {
+  for (int64_t i = 0; i < count; ++i, rows += channels) {
+    for (int64_t c = 0; c < channels; ++c) sums[c] += rows[c];
+  }
+}
+
+FOR_EACH_PROCESSOR void AddSquares(const float *rows, const float *mean, int64_t count,
+                                   int64_t channels, float *sums) {
+  for (int64_t i = 0; i < count; ++i, rows += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float distance = rows[c] - mean[c];
+      sums[c] += distance * distance;
+    }
+  }
+}
+
+FOR_EACH_PROCESSOR void AddProducts(const float *rows, const float *gradient, const float *mean,
+                                    int64_t count, int64_t channels, float *sums) {
+  for (int64_t i = 0; i < count; ++i, rows += channels, gradient += channels) {
+    for (int64_t c = 0; c < channels; ++c) sums[c] += (rows[c] - mean[c]) * gradient[c];
+  }
+}
+
+// Sums over rows by channel; add(begin, count, sums) adds those of some rows.
+template <typename Add>
+std::vector<float> Total(int64_t rows, int64_t channels, const Add &add) {
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  const Scratch parts(blocks * channels);
+  InParallel(blocks, std::max<int64_t>(1, 16384 / (kBlockRows * channels)),
+             [&](int64_t begin, int64_t end) {
+               for (int64_t i = begin; i < end; ++i) {
+                 float *own = parts.at(i * channels);
+                 std::fill(own, own + channels, 0.0f);
+                 add(i * kBlockRows, std::min(kBlockRows, rows - i * kBlockRows), own);
+               }
+             });
+  std::vector<double> sums(channels, 0.0);
+  for (int64_t i = 0; i < blocks; ++i) {
+    for (int64_t c = 0; c < channels; ++c) sums[c] += parts.data()[i * channels + c];
+  }
+  return {sums.begin(), sums.end()};
+}
+
+FOR_EACH_PROCESSOR void ScaleAndShift(const float *rows, const float *scale, const float *shift,
+                                      int64_t count, int64_t channels, bool clip, float *to) {
+  for (int64_t i = 0; i < count; ++i, rows += channels, to += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float value = rows[c] * scale[c] + shift[c];
+      to[c] = clip && value < 0.0f ? 0.0f : value;
+    }
+  }
+}
+
+FOR_EACH_PROCESSOR void AddAndClip(const float *rows, int64_t count, float *to) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = to[i] + rows[i];
+    to[i] = value < 0.0f ? 0.0f : value;
+  }
+}
+
+FOR_EACH_PROCESSOR void NormGradientRows(const float *gradient, const float *rows,
+                                         const float *scale, const float *slope,
+                                         const float *shift, int64_t count, int64_t channels,
+                                         float *to) {
+  for (int64_t i = 0; i < count; ++i, rows += channels, gradient += channels, to += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      to[c] = scale[c] * gradient[c] + (slope[c] * rows[c] + shift[c]);
+    }
+  }
+}
+
+// The norm of a batch: mean and 1 / deviation of each channel of `rows`, and what makes of a row
+// its normalised one.
+struct BatchNorm {
+  // Measures.
+  BatchNorm(const float *rows, int64_t count, const ConvNorm &layer, float eps)
+      : count(count), channels(layer.out), mean(layer.out), inverse(layer.out) {
+    mean = Total(count, channels, [&](int64_t begin, int64_t size, float *sums) {
+      AddRows(rows + begin * channels, size, channels, sums);
+    });
+    for (float &value : mean) value /= static_cast<float>(count);
+    variance = Total(count, channels, [&](int64_t begin, int64_t size, float *sums) {
+      AddSquares(rows + begin * channels, mean.data(), size, channels, sums);
+    });
+    for (int64_t c = 0; c < channels; ++c) {
+      variance[c] /= static_cast<float>(count);
+      inverse[c] = 1.0f / std::sqrt(variance[c] + eps);
+    }
+    Fold(layer);
+  }
+
+  // Takes what was measured.
+  BatchNorm(const float *stored, int64_t count, const ConvNorm &layer)
+      : count(count),
+        channels(layer.out),
+        mean(stored, stored + layer.out),
+        inverse(stored + layer.out, stored + 2 * layer.out) {
+    Fold(layer);
+  }
+
+  void Store(float *to) const {
+    std::copy(mean.begin(), mean.end(), to);
+    std::copy(inverse.begin(), inverse.end(), to + channels);
+  }
+
+  // Mean and variance as they are gathered for inference.
+  void Gather(const ConvNorm &layer, float momentum, float *new_mean, float *new_variance) const {
+    const float unbiased = count > 1 ? static_cast<float>(count) / (count - 1) : 1.0f;
+    for (int64_t c = 0; c < channels; ++c) {
+      new_mean[c] = (1.0f - momentum) * layer.mean[c] + momentum * mean[c];
+      new_variance[c] =
+          (1.0f - momentum) * layer.variance[c] + momentum * (variance[c] * unbiased);
+    }
+  }
+
+  void Apply(const float *rows, bool clip, float *to) const {
+    InParallel(count, RowGrain(channels), [&](int64_t begin, int64_t end) {
+      ScaleAndShift(rows + begin * channels, scale.data(), shift.data(), end - begin, channels,
+                    clip, to + begin * channels);
+    });
+  }
+
+  // From the gradient of the output, (R, D), those of rows, gamma and beta; in place if wanted.
+  void Gradient(const float *gradient, const float *rows, float *to, float *gamma_gradient,
+                float *beta_gradient) const {
+    const auto sums = Total(count, channels, [&](int64_t begin, int64_t size, float *part) {
+      AddRows(gradient + begin * channels, size, channels, part);
+    });
+    const auto products = Total(count, channels, [&](int64_t begin, int64_t size, float *part) {
+      AddProducts(rows + begin * channels, gradient + begin * channels, mean.data(), size, channels,
+                  part);
+    });
+    std::vector<float> slope(channels), rest(channels);
+    for (int64_t c = 0; c < channels; ++c) {
+      gamma_gradient[c] = products[c] * inverse[c];
+      beta_gradient[c] = sums[c];
+      slope[c] = -scale[c] * inverse[c] * gamma_gradient[c] / static_cast<float>(count);
+      rest[c] = -scale[c] * sums[c] / static_cast<float>(count) - slope[c] * mean[c];
+    }
+    InParallel(count, RowGrain(channels), [&](int64_t begin, int64_t end) {
+      NormGradientRows(gradient + begin * channels, rows + begin * channels, scale.data(),
+                       slope.data(), rest.data(), end - begin, channels, to + begin * channels);
+    });
+  }
+
+  int64_t count, channels;
+  std::vector<float> mean, variance, inverse, scale, shift;
+
+ private:
+  void Fold(const ConvNorm &layer) {
+    scale.resize(channels);
+    shift.resize(channels);
+    for (int64_t c = 0; c < channels; ++c) {
+      scale[c] = layer.gamma[c] * inverse[c];
+      shift[c] = layer.beta[c] - mean[c] * scale[c];
+    }
+  }
+};
+
+void Pointwise(const float *rows, int64_t count, const ConvNorm &layer, float *to) {
+  Product({rows, layer.in, false}, {layer.weight, layer.in, true}, count, layer.out, layer.in, 0.0f,
+          to, layer.out);
+}
+
+void BatchForward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  const ConvNorm &one = block.first, &two = block.second, &three = block.third;
+  int64_t place = block.next + 2;
+  float *y = Out(params, place++), *c1 = Out(params, place++), *c2 = Out(params, place++);
+  float *c3 = Out(params, place++), *cs = projected ? Out(params, place++) : nullptr;
+  float *stored = Out(params, place++);
+  const Strided input(block.x, block.in, block.stride);
+  const Map map{input.map().images, input.map().height, input.map().width, two.in};
+  const int64_t rows = map.rows();
+  const auto keep = [&](const BatchNorm &norm, const ConvNorm &layer) {
+    norm.Store(stored);
+    stored += 2 * norm.channels;
+    norm.Gather(layer, block.momentum(), Out(params, place), Out(params, place + 1));
+    place += 2;
+  };
+  const Scratch inner(rows * std::max(one.out, two.out));
+  Pointwise(input.data(), rows, one, c1);
+  const BatchNorm norm1(c1, rows, one, block.eps());
+  keep(norm1, one);
+  norm1.Apply(c1, true, inner.data());
+  Convolve3x3(inner.data(), map, two.weight, nullptr, two.out, {}, c2);
+  const BatchNorm norm2(c2, rows, two, block.eps());
+  keep(norm2, two);
+  norm2.Apply(c2, true, inner.data());
+  Pointwise(inner.data(), rows, three, c3);
+  const BatchNorm norm3(c3, rows, three, block.eps());
+  keep(norm3, three);
+  norm3.Apply(c3, false, y);
+  const Scratch side(projected ? rows * three.out : 0);
+  const float *more = input.data();
+  if (projected) {
+    Pointwise(input.data(), rows, block.shortcut, cs);
+    const BatchNorm norm(cs, rows, block.shortcut, block.eps());
+    keep(norm, block.shortcut);
+    norm.Apply(cs, false, side.data());
+    more = side.data();
+  }
+  InParallel(rows * three.out, 16384, [&](int64_t begin, int64_t end) {
+    AddAndClip(more + begin, end - begin, y + begin);
+  });
+}
+
+void BatchBackward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  const ConvNorm &one = block.first, &two = block.second, &three = block.third;
+  int64_t place = block.next + 2;
+  const float *y = Out(params, place++), *c1 = Out(params, place++), *c2 = Out(params, place++);
+  const float *c3 = Out(params, place++), *cs = projected ? Out(params, place++) : nullptr;
+  const float *stored = Out(params, place++), *dy = Out(params, place++);
+  float *dx = Out(params, place++);
+  float *gradients[12];  // of weight, gamma and beta of each
+  for (int i = 0; i < (projected ? 12 : 9); ++i) gradients[i] = Out(params, place++);
+  const Strided input(block.x, block.in, block.stride);
+  const Map map{input.map().images, input.map().height, input.map().width, two.in};
+  const int64_t rows = map.rows();
+  const BatchNorm norm1(stored, rows, one), norm2(stored + 2 * one.out, rows, two);
+  const BatchNorm norm3(stored + 2 * (one.out + two.out), rows, three);
+  const bool wants_input = block.wants_input();
+
+  const Scratch g(rows * three.out), outer(rows * three.out);
+  const Scratch h1(rows * one.out), h2(rows * two.out), g1(rows * one.out), g2(rows * two.out);
+  MaskedByAll(dy, y, rows * three.out, g.data());
+  norm1.Apply(c1, true, h1.data());
+  norm2.Apply(c2, true, h2.data());
+  norm3.Gradient(g.data(), c3, outer.data(), gradients[7], gradients[8]);
+  PointwiseWeightGradient(outer.data(), h2.data(), rows, three, nullptr, gradients[6]);
+  Product({outer.data(), three.out, false}, {three.weight, three.in, false}, rows, three.in,
+          three.out, 0.0f, g2.data(), three.in);
+  MaskedByAll(g2.data(), h2.data(), rows * two.out, g2.data());
+  norm2.Gradient(g2.data(), c2, g2.data(), gradients[4], gradients[5]);
+  Convolve3x3WeightGradient(h1.data(), map, g2.data(), nullptr, two.out, gradients[3]);
+  Finish finish;
+  finish.mask = h1.data();
+  Convolve3x3InputGradient(g2.data(), map, two.weight, nullptr, two.out, finish, g1.data());
+  norm1.Gradient(g1.data(), c1, g1.data(), gradients[1], gradients[2]);
+  PointwiseWeightGradient(g1.data(), input.data(), rows, one, nullptr, gradients[0]);
+
+  const Scratch spread(block.stride == 1 || !wants_input ? 0 : rows * one.in);
+  float *at_rows = block.stride == 1 ? dx : spread.data();
+  if (projected) {
+    const ConvNorm &side = block.shortcut;
+    const BatchNorm norm(stored + 2 * (one.out + two.out + three.out), rows, side);
+    norm.Gradient(g.data(), cs, outer.data(), gradients[10], gradients[11]);
+    PointwiseWeightGradient(outer.data(), input.data(), rows, side, nullptr, gradients[9]);
+    if (wants_input) {
+      Product({outer.data(), side.out, false}, {side.weight, side.in, false}, rows, side.in,
+              side.out, 0.0f, at_rows, side.in);
+    }
+  } else if (wants_input) {
+    InParallel(rows * one.in, 65536, [&](int64_t begin, int64_t end) {
+      std::copy(g.data() + begin, g.data() + end, at_rows + begin);
+    });
+  }
+  if (!wants_input) return;
+  Product({g1.data(), one.out, false}, {one.weight, one.in, false}, rows, one.in, one.out, 1.0f,
+          at_rows, one.in);
+  if (block.stride != 1) input.Spread(at_rows, dx);
+}
+
+int Guarded(void (*run)(void **, int64_t **, bool), void **params, int64_t **shapes,
+            bool projected) {
+  try {
+    run(params, shapes, projected);
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return 1;
+  }
+}
+
+std::vector<int64_t> ShapeOf(const int64_t *shape, int64_t axes) { return {shape, shape + axes}; }
+
+// Of the maps inside a block: `channels` for each cell that the stride leaves.
+std::vector<int64_t> Inside(int64_t **shapes, bool projected, int64_t channels) {
+  const int64_t stride = shapes[2 + (projected ? 4 : 3) * kInputsEach][0];
+  // While a graph is compiled for all sizes, these are -1.
+  const auto left = [stride](int64_t size) { return size < 0 ? -1 : (size + stride - 1) / stride; };
+  return {shapes[0][0], left(shapes[0][1]), left(shapes[0][2]), channels};
+}
+
+Shapes ForwardShapes(int64_t **shapes, bool projected) {
+  return {Inside(shapes, projected, shapes[1 + 2 * kInputsEach][0]),
+          Inside(shapes, projected, shapes[1][0]),
+          Inside(shapes, projected, shapes[1 + kInputsEach][0])};
+}
+
+Shapes BackwardShapes(int64_t **shapes, bool projected) {
+  Shapes found{ShapeOf(shapes[0], 4)};
+  for (int64_t i = 0; i < (projected ? 4 : 3); ++i) {
+    found.push_back(ShapeOf(shapes[1 + i * kInputsEach], 4));
+  }
+  return found;
+}
+
+// y, what each convolution gives, and of their norms what was measured and what is gathered.
+Shapes BatchForwardShapes(int64_t **shapes, bool projected) {
+  const std::vector<int64_t> order = projected ? std::vector<int64_t>{0, 1, 2, 3}
+                                               : std::vector<int64_t>{0, 1, 2};
+  Shapes found{Inside(shapes, projected, shapes[1 + 2 * kInputsEach][0])};
+  int64_t stored = 0;
+  for (const int64_t i : order) {
+    found.push_back(Inside(shapes, projected, shapes[1 + i * kInputsEach][0]));
+    stored += 2 * shapes[1 + i * kInputsEach][0];
+  }
+  found.push_back({stored});
+  for (const int64_t i : order) {
+    for (int twice = 0; twice < 2; ++twice) found.push_back({shapes[1 + i * kInputsEach][0]});
+  }
+  return found;
+}
+
+Shapes BatchBackwardShapes(int64_t **shapes, bool projected) {
+  Shapes found{ShapeOf(shapes[0], 4)};
+  for (int64_t i = 0; i < (projected ? 4 : 3); ++i) {
+    const int64_t *weight = shapes[1 + i * kInputsEach];
+    found.push_back(ShapeOf(weight, 4));
+    for (int twice = 0; twice < 2; ++twice) found.push_back({weight[0]});
+  }
+  return found;
+}
+
+}  // namespace
+
+// In: x (N, H, W, C); weight, gamma, beta, mean, variance of each convolution, for a projected
+// block also of the shortcut; settings (4,) float64: eps, whether gradients of weights and of x
+// are wanted, momentum; and something whose shape (S,) says the stride. Out: y (N, H/S, W/S, D),
+// and what the backward pass needs, both inner maps after their ReLU.
+extern "C" int FrozenBlock(int, void **params, int *, int64_t **shapes, const char **, void *,
+                           void *) {
+  return Guarded(FrozenForward, params, shapes, false);
+}
+
+extern "C" int FrozenBlockProjected(int, void **params, int *, int64_t **shapes, const char **,
+                                    void *, void *) {
+  return Guarded(FrozenForward, params, shapes, true);
+}
+
+extern "C" Shapes FrozenBlockInferShape(int *, int64_t **shapes, void *) {
+  return ForwardShapes(shapes, false);
+}
+
+extern "C" Shapes FrozenBlockProjectedInferShape(int *, int64_t **shapes, void *) {
+  return ForwardShapes(shapes, true);
+}
+
+// In: the same, then both inner maps, y and its gradient. Out: gradients of x and of the weights.
+extern "C" int FrozenBlockGrad(int, void **params, int *, int64_t **shapes, const char **, void *,
+                               void *) {
+  return Guarded(FrozenBackward, params, shapes, false);
+}
+
+extern "C" int FrozenBlockProjectedGrad(int, void **params, int *, int64_t **shapes, const char **,
+                                        void *, void *) {
+  return Guarded(FrozenBackward, params, shapes, true);
+}
+
+extern "C" Shapes FrozenBlockGradInferShape(int *, int64_t **shapes, void *) {
+  return BackwardShapes(shapes, false);
+}
+
+extern "C" Shapes FrozenBlockProjectedGradInferShape(int *, int64_t **shapes, void *) {
+  return BackwardShapes(shapes, true);
+}
+
+// With norms of the batch. In: as FrozenBlock. Out: y; the output of each convolution; mean and
+// 1 / deviation of each norm, one after the other; and of each norm the new running mean and
+// variance.
+extern "C" int BatchBlock(int, void **params, int *, int64_t **shapes, const char **, void *,
+                          void *) {
+  return Guarded(BatchForward, params, shapes, false);
+}
+
+extern "C" int BatchBlockProjected(int, void **params, int *, int64_t **shapes, const char **,
+                                   void *, void *) {
+  return Guarded(BatchForward, params, shapes, true);
+}
+
+extern "C" Shapes BatchBlockInferShape(int *, int64_t **shapes, void *) {
+  return BatchForwardShapes(shapes, false);
+}
+
+extern "C" Shapes BatchBlockProjectedInferShape(int *, int64_t **shapes, void *) {
+  return BatchForwardShapes(shapes, true);
+}
+
+// In: the same, y, the outputs of the convolutions, what was measured, and the gradient of y.
+// Out: gradients of x, and of weight, gamma and beta of each convolution.
+extern "C" int BatchBlockGrad(int, void **params, int *, int64_t **shapes, const char **, void *,
+                              void *) {
+  return Guarded(BatchBackward, params, shapes, false);
+}
+
+extern "C" int BatchBlockProjectedGrad(int, void **params, int *, int64_t **shapes, const char **,
+                                       void *, void *) {
+  return Guarded(BatchBackward, params, shapes, true);
+}
+
+extern "C" Shapes BatchBlockGradInferShape(int *, int64_t **shapes, void *) {
+  return BatchBackwardShapes(shapes, false);
+}
+
+extern "C" Shapes BatchBlockProjectedGradInferShape(int *, int64_t **shapes, void *) {
+  return BatchBackwardShapes(shapes, true);
+}
