@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -156,3 +157,14 @@ def trained_demo(tmp_path_factory: pytest.TempPathFactory) -> TrainedDemo:
 
     own = tmp_path_factory.getbasetemp()
     return trained.made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def kernels() -> str:
+    """Path of the kernels in C++, built if they are not there."""
+    from src.kernels import library
+    from src.tools.build_kernels import try_kernels
+
+    if library.built() is None and shutil.which("g++") is None:
+        pytest.skip("no compiler")
+    return str(library.built() or library.build(try_kernels))

@@ -39,6 +39,7 @@ PARTS = {
         "proposal_generator",
         "portable",
         "fast",
+        "kernel_blocks",
         "kernels",
         "bbox_assign_sample",
         "bbox_assign_sample_stage2",

@@ -141,7 +141,7 @@ def _use_kernels(net: DeFRCN) -> None:
     if kernels is None:
         logger.info("no kernels in C++: %s builds them, and programs start faster", library.COMMAND)
         return
-    use_kernels(net, str(kernels))
+    use_kernels(net, str(kernels), blocks=library.has_fast_products(kernels))
     logger.info("kernels in C++: %s", kernels.name)
 
 

@@ -163,22 +163,25 @@ class KernelROITargets(ROITargets):
         return self.kernel(*given, self.settings, self.rows)
 
 
-def use_kernels(net: nn.Cell, library: str) -> None:
+def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     """Exchange parts of a detector for kernels.
 
     Args:
         net: `DeFRCN` after `make_fast`, for CPU.
         library: path of the kernels, see `kernels.library.built`.
+        blocks: also pooling and the stages, see `kernels.library.has_fast_products`.
     """
     rpn, heads = net.proposal_generator, net.roi_heads
     rpn.train_proposals = KernelProposals(rpn.train_proposals, library)
     rpn.test_proposals = KernelProposals(rpn.test_proposals, library)
     rpn.targets = KernelRPNTargets(rpn.targets, library)
     heads.targets = KernelROITargets(heads.targets, library)
+    if not blocks:
+        return
     with names_kept(net):
         if not net.masked:
             net.backbone = KernelBackbone(net.backbone, library)
         heads.pooler = KernelROIAlign(heads.pooler, library)
         heads.layout = BoxRows()
-        blocks = [KernelBottleneck(block, library, stride=1) for block in heads.res5]
-        heads.res5 = nn.CellList(blocks)
+        res5 = [KernelBottleneck(block, library, stride=1) for block in heads.res5]
+        heads.res5 = nn.CellList(res5)

@@ -110,9 +110,8 @@ class Strided {
 
   // The gradient of the input from that of the rows.
   void Spread(const float *rows, float *to) const {
-    InParallel(map_.size(), 65536, [&](int64_t begin, int64_t end) {
-      std::fill(to + begin, to + end, 0.0f);
-    });
+    InParallel(map_.size(), 65536,
+               [&](int64_t begin, int64_t end) { std::fill(to + begin, to + end, 0.0f); });
     Rows([&](int64_t row, int64_t cell) {
       const float *from = rows + row * map_.channels;
       std::copy(from, from + map_.channels, to + cell * map_.channels);
@@ -122,16 +121,16 @@ class Strided {
  private:
   template <typename At>
   void Rows(const At &at) const {
-    InParallel(out_.images * out_.height, std::max<int64_t>(1, RowGrain(out_.width * out_.channels)),
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t line = begin; line < end; ++line) {
-                   const int64_t image = line / out_.height, y = line % out_.height * stride_;
-                   for (int64_t x = 0; x < out_.width; ++x) {
-                     at(line * out_.width + x,
-                        (image * map_.height + y) * map_.width + x * stride_);
-                   }
-                 }
-               });
+    InParallel(
+        out_.images * out_.height, std::max<int64_t>(1, RowGrain(out_.width * out_.channels)),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t line = begin; line < end; ++line) {
+            const int64_t image = line / out_.height, y = line % out_.height * stride_;
+            for (int64_t x = 0; x < out_.width; ++x) {
+              at(line * out_.width + x, (image * map_.height + y) * map_.width + x * stride_);
+            }
+          }
+        });
   }
 
   Map map_;
@@ -143,7 +142,7 @@ class Strided {
 
 // rows (R, C) times weight (D, C) transposed, then shift and ReLU; `more` is added before.
 struct Addend {
-  const float *rows;  // (R, C')
+  const float *rows;    // (R, C')
   const float *weight;  // (D, C'); null: the rows themselves
   int64_t channels;
 };
@@ -297,7 +296,8 @@ void FrozenBackward(void **params, int64_t **shapes, bool projected) {
 
 // ---- norms of the batch
 
-constexpr int64_t kBlockRows = 1024;  // whose sums are taken together, however many threads there are
+constexpr int64_t kBlockRows =
+    1024;  // whose sums are taken together, however many threads there are
 
 FOR_EACH_PROCESSOR void AddRows(const float *rows, int64_t count, int64_t channels, float *sums) {
   for (int64_t i = 0; i < count; ++i, rows += channels) {
@@ -360,9 +360,8 @@ FOR_EACH_PROCESSOR void AddAndClip(const float *rows, int64_t count, float *to) 
 }
 
 FOR_EACH_PROCESSOR void NormGradientRows(const float *gradient, const float *rows,
-                                         const float *scale, const float *slope,
-                                         const float *shift, int64_t count, int64_t channels,
-                                         float *to) {
+                                         const float *scale, const float *slope, const float *shift,
+                                         int64_t count, int64_t channels, float *to) {
   for (int64_t i = 0; i < count; ++i, rows += channels, gradient += channels, to += channels) {
     for (int64_t c = 0; c < channels; ++c) {
       to[c] = scale[c] * gradient[c] + (slope[c] * rows[c] + shift[c]);
@@ -409,8 +408,7 @@ struct BatchNorm {
     const float unbiased = count > 1 ? static_cast<float>(count) / (count - 1) : 1.0f;
     for (int64_t c = 0; c < channels; ++c) {
       new_mean[c] = (1.0f - momentum) * layer.mean[c] + momentum * mean[c];
-      new_variance[c] =
-          (1.0f - momentum) * layer.variance[c] + momentum * (variance[c] * unbiased);
+      new_variance[c] = (1.0f - momentum) * layer.variance[c] + momentum * (variance[c] * unbiased);
     }
   }
 
@@ -501,9 +499,8 @@ void BatchForward(void **params, int64_t **shapes, bool projected) {
     norm.Apply(cs, false, side.data());
     more = side.data();
   }
-  InParallel(rows * three.out, 16384, [&](int64_t begin, int64_t end) {
-    AddAndClip(more + begin, end - begin, y + begin);
-  });
+  InParallel(rows * three.out, 16384,
+             [&](int64_t begin, int64_t end) { AddAndClip(more + begin, end - begin, y + begin); });
 }
 
 void BatchBackward(void **params, int64_t **shapes, bool projected) {
@@ -599,8 +596,8 @@ Shapes BackwardShapes(int64_t **shapes, bool projected) {
 
 // y, what each convolution gives, and of their norms what was measured and what is gathered.
 Shapes BatchForwardShapes(int64_t **shapes, bool projected) {
-  const std::vector<int64_t> order = projected ? std::vector<int64_t>{0, 1, 2, 3}
-                                               : std::vector<int64_t>{0, 1, 2};
+  const std::vector<int64_t> order =
+      projected ? std::vector<int64_t>{0, 1, 2, 3} : std::vector<int64_t>{0, 1, 2};
   Shapes found{Inside(shapes, projected, shapes[1 + 2 * kInputsEach][0])};
   int64_t stored = 0;
   for (const int64_t i : order) {

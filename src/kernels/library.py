@@ -8,6 +8,7 @@ changed source gets a new file, and one that some process has loaded is never wr
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import platform
@@ -52,6 +53,11 @@ def built() -> Path | None:
     return path if path.is_file() else None
 
 
+def has_fast_products(path: Path) -> bool:
+    """Whether the library found, in this process, the matrix products that its blocks need."""
+    return bool(ctypes.CDLL(str(path)).HasFastProducts())
+
+
 def missing() -> bool:
     """Whether there is something to build: MindSpore is here, and the library is not."""
     return _mindspore_version() is not None and built() is None
@@ -78,7 +84,7 @@ def build(trial: Callable[[Path], None]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - the user's own compiler
-            [compiler, *FLAGS, *map(str, _sources("*.cc")), "-o", str(part), *LIBRARIES],
+            [compiler, *FLAGS, *map(str, _sources("*.cc")), *LIBRARIES, "-o", str(part)],
             capture_output=True,
             text=True,
             check=False,

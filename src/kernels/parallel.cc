@@ -120,8 +120,9 @@ void InParallel(int64_t count, int64_t grain, const Work &work) {
   if (threads > 1) {
     // Some parts more than threads, as one of these may be held up.
     const int64_t parts = std::min(grains, grains >= 8 * threads ? 4 * threads : threads);
-    const auto begin = [&](int64_t part) { return std::min(count, grains * part / parts * grain); };
-    if (TheHelpers()->Run(parts, [&](int64_t part) { work(begin(part), begin(part + 1)); })) return;
+    const auto begin = [&](int64_t i) { return std::min(count, grains * i / parts * grain); };
+    const auto part = [&](int64_t i) { work(begin(i), begin(i + 1)); };
+    if (TheHelpers()->Run(parts, part)) return;
   }
   work(0, count);
 }

@@ -47,7 +47,8 @@ void PlainProduct(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_
 
 }  // namespace
 
-bool HasFastProducts() { return TheProduct() != nullptr; }
+// Whether blocks are worth exchanging in this process.
+extern "C" int HasFastProducts() { return TheProduct() != nullptr; }
 
 void ProductHere(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t k, float beta,
                  float *c, int64_t stride) {
@@ -228,8 +229,7 @@ WITHIN void OutputChannels(const float *products, int64_t stride, int64_t c, con
 FOR_EACH_PROCESSOR void OutputTile(const float *products, int64_t stride, int64_t channels,
                                    const Finish &finish, const int64_t *offsets, float *out) {
   int64_t c = 0;
-  for (; c + 16 <= channels; c += 16)
-    OutputChannels<16>(products, stride, c, finish, offsets, out);
+  for (; c + 16 <= channels; c += 16) OutputChannels<16>(products, stride, c, finish, offsets, out);
   for (; c + 8 <= channels; c += 8) OutputChannels<8>(products, stride, c, finish, offsets, out);
   for (; c < channels; ++c) OutputChannels<1>(products, stride, c, finish, offsets, out);
 }

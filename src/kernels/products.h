@@ -7,8 +7,9 @@
 
 #include <cstdint>
 
-// Whether products are those of oneDNN, which MindSpore brings along; without it they are slow.
-bool HasFastProducts();
+// Whether products are those of oneDNN, which MindSpore brings along; without it they are plain
+// loops, right and slow.
+extern "C" int HasFastProducts();
 
 // C (m, n) = A (m, k) B (k, n) + `beta` C, by one thread. Matrices lie row by row; one that is
 // `transposed` lies column by column. The last number of each is the length of what lies together.

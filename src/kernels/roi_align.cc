@@ -121,7 +121,8 @@ void Spread(const float *gradient, const float *boxes, const Pooling &pooling, c
   const int64_t height = shape[1], width = shape[2], channels = shape[3];
   const int64_t bins = pooling.kept * pooling.kept, size = height * width * channels;
   std::vector<Box> all;
-  for (int64_t i = 0; i < shape[0] * count; ++i) all.emplace_back(boxes + 4 * i, pooling, height, width);
+  for (int64_t i = 0; i < shape[0] * count; ++i)
+    all.emplace_back(boxes + 4 * i, pooling, height, width);
   InParallel(channels, 64, [&](int64_t begin, int64_t end) {
     for (int64_t cell = 0; cell < shape[0] * height * width; ++cell) {
       std::fill(out + cell * channels + begin, out + cell * channels + end, 0.0f);

@@ -18,7 +18,8 @@ from mindspore import Tensor, nn, ops
 
 from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
-from src.defrcn.fast import BoxTiles, make_fast
+from src.defrcn.fast import BoxTiles, make_fast, names_kept
+from src.defrcn.kernel_blocks import BoxRows
 from src.defrcn.kernels import use_kernels
 from src.kernels import library
 from src.model_utils.config import Config, load_config
@@ -265,6 +266,8 @@ def second_stage(
     maps = [one.asnumpy() for one in seen]
     if layout is BoxTiles:
         maps = [one.transpose(1, 2, 0).reshape(len(own), -1, 4, 4) for one, own in zip(maps, boxes)]
+    if layout is BoxRows:
+        maps = [one.transpose(0, 3, 1, 2) for one in maps]
     return np.concatenate(maps), logits, deltas
 
 
@@ -289,9 +292,10 @@ def losses_from(
         return losses.sum(), losses
 
     backbone = net.backbone
-    net.backbone = _Given()
-    try:
-        (_, losses), gradient = ms.value_and_grad(total, 0, has_aux=True)(features)
-    finally:
-        net.backbone = backbone
+    with names_kept(net):
+        net.backbone = _Given()
+        try:
+            (_, losses), gradient = ms.value_and_grad(total, 0, has_aux=True)(features)
+        finally:
+            net.backbone = backbone
     return losses.asnumpy(), gradient.asnumpy().transpose(0, 3, 1, 2)

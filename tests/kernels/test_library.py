@@ -1,6 +1,7 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Building the kernels: once, whole or not at all, and one clear sentence where it cannot be."""
 
+import shutil
 import sys
 
 import pytest
@@ -44,15 +45,18 @@ def test_nothing_is_left_of_one_that_does_not_work(environment):
 
 def test_another_source_is_another_file(environment, tmp_path, monkeypatch):
     before = library.place()
-    changed = tmp_path / "changed.cc"
-    changed.write_text(library.SOURCE.read_text() + "\n")
-    monkeypatch.setattr(library, "SOURCE", changed)
-    assert library.place() != before and library.place().parent == before.parent
+    monkeypatch.setattr(library, "SOURCES", shutil.copytree(library.SOURCES, tmp_path / "changed"))
+    assert library.place() == before
+    for name in ("detector.cc", "parallel.h"):
+        with (library.SOURCES / name).open("a") as handle:
+            handle.write("\n")
+        assert library.place() != before and library.place().parent == before.parent
+        before = library.place()
 
 
 def test_a_compiler_that_fails_is_quoted(environment):
     environment.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
-    with pytest.raises(InputError, match=r"cannot compile .*detector.cc: no such header"):
+    with pytest.raises(InputError, match=r"cannot compile .*kernels: no such header"):
         library.build(lambda part: None)
     assert files(library.place()) == []
 

@@ -35,12 +35,19 @@ def test_it_builds_once(nothing_built, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
-def test_other_numbers_are_found_out(nothing_built, tmp_path, monkeypatch):
-    changed = tmp_path / "changed.cc"
-    text = library.SOURCE.read_text()
-    assert text.count("best[i] >= high") == 1
-    changed.write_text(text.replace("best[i] >= high", "best[i] > 2 * high"))
-    monkeypatch.setattr(library, "SOURCE", changed)
+@pytest.mark.parametrize(
+    ("source", "before", "after"),
+    [
+        ("detector.cc", "best[i] >= high", "best[i] > 2 * high"),
+        ("products.cc", "to[5 * step][l] = 4.0f * d1", "to[5 * step][l] = 4.1f * d1"),
+    ],
+)
+def test_other_numbers_are_found_out(nothing_built, tmp_path, monkeypatch, source, before, after):
+    monkeypatch.setattr(library, "SOURCES", shutil.copytree(library.SOURCES, tmp_path / "changed"))
+    changed = library.SOURCES / source
+    text = changed.read_text()
+    assert text.count(before) == 1
+    changed.write_text(text.replace(before, after))
     with pytest.raises(InputError, match="other numbers"):
         build_kernels.main([])
     assert library.built() is None

@@ -1,0 +1,195 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""Blocks and pooling by kernels give the numbers of what they stand for, and of its gradients."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from src.defrcn.fast import make_fast, names_kept
+from src.defrcn.kernel_blocks import KernelBackbone, KernelBottleneck, KernelROIAlign
+from src.defrcn.kernels import use_kernels
+from src.defrcn.resnet import Bottleneck
+from src.defrcn.roi_align import ROIAlign
+from src.network_define import parameters_of, set_parameters
+from tests.helpers import small
+from tests.helpers.small import MODES, boxes_in, compiled, eager
+
+# Sums in float32 in another order; ReLU's switch may flip where a number is next to 0.
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+SHAPES = [(24, 8, 24, 1), (12, 8, 40, 1), (20, 16, 40, 2), (16, 24, 48, 1)]
+
+
+def random_block(shape, norm):
+    block = Bottleneck(*shape, norm)
+    rng = np.random.default_rng(0)
+    for parameter in block.get_parameters():
+        size = parameter.shape
+        if len(size) == 4:
+            value = rng.normal(0, np.sqrt(2 / np.prod(size[1:])), size)
+        elif "var" in parameter.name or parameter.name.endswith("norm.weight"):
+            value = rng.uniform(0.5, 1.5, size)
+        else:
+            value = rng.uniform(-0.3, 0.3, size)
+        parameter.set_data(Tensor(value.astype(np.float32)))
+    return block
+
+
+def passes(cell, inputs, weight, parameters, mode):
+    """Output, gradient of the input, gradients of the parameters by name."""
+
+    def run(features):
+        return cell(features)
+
+    def total(features, weight):
+        return (cell(features) * weight).sum()
+
+    gradient = ms.grad(total, 0, parameters)
+
+    def back(features, weight):
+        return gradient(features, weight)
+
+    output = mode(run)(inputs).asnumpy()
+    of_input, of_parameters = mode(back)(inputs, weight)
+    return output, of_input.asnumpy(), [one.asnumpy() for one in of_parameters]
+
+
+def rows(maps):
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [(2, 9, 14), (3, 4, 4)])
+def test_block(kernels, norm, shape, size):
+    mode = compiled if size[0] == 3 else eager
+    twin = random_block(shape, norm)
+    twin.set_train(True)
+    trained = [p for p in twin.get_parameters() if p.requires_grad]
+    assert len(trained) == (3 + twin.projected) * (3 if norm == "BN" else 1)
+    rng = np.random.default_rng(1)
+    features = np.maximum(rng.normal(size=(size[0], shape[0], *size[1:])), 0).astype(np.float32)
+    start = parameters_of(twin)
+    weight = rng.normal(size=twin(Tensor(features)).shape).astype(np.float32)
+    set_parameters(list(twin.get_parameters()), start)
+    wanted = passes(twin, Tensor(features), Tensor(weight), trained, eager)
+    gathered = parameters_of(twin)
+    set_parameters(list(twin.get_parameters()), start)
+    with names_kept(twin):
+        cell = KernelBottleneck(twin, kernels, stride=shape[3])
+    cell.set_train(True)
+    found = passes(cell, Tensor(rows(features)), Tensor(rows(weight)), trained, mode)
+    np.testing.assert_allclose(found[0].transpose(0, 3, 1, 2), wanted[0], **TOLERANCE)
+    np.testing.assert_allclose(found[1].transpose(0, 3, 1, 2), wanted[1], **TOLERANCE)
+    for one, other in zip(found[2], wanted[2]):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+    assert {p.name for p in cell.get_parameters()} == start.keys()
+    for name, value in parameters_of(cell).items():
+        np.testing.assert_allclose(value, gathered[name], rtol=1e-5, atol=1e-6, err_msg=name)
+        if norm == "BN" and "running" in name:
+            assert not np.array_equal(value, start[name])
+    # Inference takes what was gathered.
+    cell.set_train(False)
+    twin.set_train(False)
+    found = cell(Tensor(rows(features))).asnumpy().transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, twin(Tensor(features)).asnumpy(), **TOLERANCE)
+
+
+def test_what_is_not_wanted_is_not_computed(kernels):
+    """The rest is the same."""
+    twin = random_block(SHAPES[2], "FrozenBN")
+    weights = [p for p in twin.get_parameters() if p.requires_grad]
+    rng = np.random.default_rng(0)
+    features = Tensor(rng.normal(size=(1, 7, 9, 20)).astype(np.float32))
+    weight = Tensor(rng.normal(size=(1, 4, 5, 40)).astype(np.float32))
+    whole = passes(KernelBottleneck(twin, kernels, stride=2), features, weight, weights, eager)
+    cell = KernelBottleneck(twin, kernels, stride=2, input_gradient=False)
+    part = passes(cell, features, weight, weights, eager)
+    for one, other in zip(part[2], whole[2]):
+        np.testing.assert_array_equal(one, other)
+    for parameter in weights:
+        parameter.requires_grad = False
+    cell = KernelBottleneck(twin, kernels, stride=2)
+    np.testing.assert_array_equal(passes(cell, features, weight, weights[:1], eager)[1], whole[1])
+
+
+def test_what_is_no_number_shows(kernels):
+    """A loss that is not finite stops a training: no kernel may hide one."""
+    cell = KernelBottleneck(random_block(SHAPES[0], "FrozenBN"), kernels, stride=1)
+    features = np.ones((1, 6, 6, 24), np.float32)
+    features[0, 3, 3, 5] = np.nan
+    out = cell(Tensor(features)).asnumpy()
+    assert np.isnan(out[0, 3, 3]).all() and np.isnan(out[0, 2, 4]).any()
+
+
+@MODES
+@pytest.mark.parametrize(("bins", "step"), [(7, 1), (7, 2), (8, 2), (5, 2)])
+def test_roi_align(kernels, mode, bins, step):
+    """Also boxes beyond the map, beyond what counts of it, and without extent."""
+    rng = np.random.default_rng(bins)
+    twin = ROIAlign(bins, 1 / 16, 400, step)
+    cell = KernelROIAlign(twin, kernels)
+    boxes = np.stack([boxes_in((220, 300), 12, seed) for seed in (0, 1)]).astype(np.float32)
+    boxes[:, :4] += rng.uniform(-150, 150, (2, 4, 4)).astype(np.float32)
+    boxes[0, 4, 2:] = boxes[0, 4, :2]
+    boxes[0, 5] = [-30, -40, 330, 250]
+    features = Tensor(rng.normal(size=(2, 13, 18, 24)).astype(np.float32))
+    valid = Tensor(np.array([12, 17], np.float32))
+    side = -(-bins // step)
+    weight = rng.normal(size=(24, side, side, 24)).astype(np.float32)
+    by_place = Tensor(weight.reshape(24, side * side, 24).transpose(1, 0, 2))
+
+    def pooled(features):
+        return cell(features, Tensor(boxes), valid)
+
+    def total(features):
+        return (cell(features, Tensor(boxes), valid) * Tensor(weight)).sum()
+
+    def twin_total(features):
+        return (twin(features, Tensor(boxes), valid) * by_place).sum()
+
+    def back(features):
+        return ms.grad(total)(features)
+
+    found = mode(pooled)(features).asnumpy().reshape(24, side * side, 24)
+    wanted = twin(features, Tensor(boxes), valid).asnumpy().transpose(1, 0, 2)
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    wanted = ms.grad(twin_total)(features).asnumpy()
+    np.testing.assert_allclose(mode(back)(features).asnumpy(), wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+def test_backbone(kernels, norm):
+    """All stages, for training and inference, of a batch of two sizes."""
+    net = small.detector(small.section(backbone__norm=norm, backbone__freeze_at=1))
+    images, _, padded = map(Tensor, small.pictures(((75, 97), (81, 60))))
+    start, twin = parameters_of(net), net.backbone
+    with names_kept(net):
+        cell = KernelBackbone(twin, kernels)
+    for training in (True, False):
+        results = []
+        for one in (twin, cell):
+            one.set_train(training)
+            set_parameters(list(net.get_parameters()), start)
+            results.append([stage.asnumpy() for stage in one.stages(images, padded)])
+        for wanted, found in zip(*results):
+            assert wanted.shape == found.shape
+            np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_other_bins_and_masks(kernels):
+    """What kernels are not for stays; names of parameters stay in any case."""
+    model = small.section(roi_heads__pooler_resolution=5)
+    for masked in (False, True):
+        net = small.detector(model, masked=masked, fast=False)
+        names = set(parameters_of(net))
+        make_fast(net)
+        use_kernels(net, kernels)
+        assert set(parameters_of(net)) == names
+        assert isinstance(net.backbone, KernelBackbone) == (not masked)
+        images, sizes, padded = small.pictures(((64, 80),), shape=(96, 112) if masked else None)
+        outputs = net.set_train(False)(*map(Tensor, (images, sizes, padded)))
+        twin = small.detector(model, masked=masked, fast=False).set_train(False)
+        wanted = twin(*map(Tensor, (images, sizes, padded)))
+        for one, other in zip(outputs, wanted):
+            np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), rtol=1e-3, atol=2e-3)
