@@ -11,8 +11,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from src.defrcn.resnet import STAGES, ResNetC4
+from src.defrcn.resnet import STAGES, ResNetC4, Stem, max_pool_after_relu
 from src.defrcn.roi_align import ROIAlign
+from src.defrcn.rpn import RPNHead
 
 FLOAT = ms.float32
 
@@ -41,6 +42,11 @@ def rows_of(count: int) -> Tensor:
 # The functions below are read as text by MindSpore, which takes no variable number of arguments
 # there. Letters: x the input; of convolution i wi its weight, ai and bi weight and bias of its
 # norm, mi and vi mean and variance; s settings; r stride.
+
+
+def _no_gradient(a, b, c, d, e, f, g, out, dout):  # noqa: ANN001,ANN202
+    z = ops.ZerosLike()
+    return z(a), z(b), z(c), z(d), z(e), z(f), z(g)
 
 
 def _frozen_block(library: str) -> ops.Custom:
@@ -160,6 +166,40 @@ class KernelBottleneck(nn.Cell):
         return out[0]
 
 
+class KernelStem(nn.Cell):
+    """`resnet.Stem` with a frozen norm by a kernel, without gradient.
+
+    Args:
+        stem: whose parameters it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, stem: Stem, library: str) -> None:
+        super().__init__()
+        layer = stem.conv1
+        norm = layer.norm
+        held = [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        self.held = ParameterTuple(held)
+        self.settings = Tensor(np.array([norm.eps], np.float64))
+        self.kernel = kernel(library, "FrozenStem", (FLOAT,), _no_gradient)
+
+    def construct(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, H / 4, W / 4, C), rounded up."""
+        return self.kernel(images, *self.held, self.settings)[0]
+
+
+class RowStem(nn.Cell):
+    """`resnet.Stem` as it is, channels last."""
+
+    def __init__(self, stem: Stem) -> None:
+        super().__init__()
+        self.conv1 = stem.conv1
+
+    def construct(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, H / 4, W / 4, C), rounded up."""
+        return max_pool_after_relu(ops.relu(self.conv1(images))).transpose(0, 2, 3, 1)
+
+
 class KernelBackbone(nn.Cell):
     """`ResNetC4` whose stages are `KernelBottleneck`s.
 
@@ -178,7 +218,8 @@ class KernelBackbone(nn.Cell):
     def __init__(self, backbone: ResNetC4, library: str) -> None:
         super().__init__()
         self.freeze_at = backbone.freeze_at
-        self.stem = backbone.stem
+        frozen = self.freeze_at >= 1 and backbone.stem.conv1.foldable
+        self.stem = KernelStem(backbone.stem, library) if frozen else RowStem(backbone.stem)
         for number, name in enumerate(STAGES, start=2):
             blocks = [
                 KernelBottleneck(
@@ -202,7 +243,7 @@ class KernelBackbone(nn.Cell):
         return *first, res4
 
     def _stages(self, images: Tensor) -> tuple[Tensor, ...]:
-        stem = self._cut(self.stem(images, None).transpose(0, 2, 3, 1), 1)
+        stem = self._cut(self.stem(images), 1)
         res2 = stem
         for block in self.res2:
             res2 = block(res2)
@@ -270,3 +311,42 @@ class BoxRows(nn.Cell):
     def average(self, maps: Tensor) -> Tensor:
         """(R, B, B, C) -> (R, C), the mean over positions."""
         return ops.ReduceMean()(maps, (1, 2))
+
+
+def _at_anchors(library: str) -> ops.Custom:
+    gradient = kernel(library, "RPNAtAnchorsGrad", (FLOAT,) * 7)
+    z = ops.ZerosLike()
+
+    def back(x, w1, b1, w2, b2, w3, b3, index, out, dout):  # noqa: ANN001,ANN202
+        inputs = (x, w1, b1, w2, b2, w3, b3, index)
+        return *gradient(*inputs, out[2], dout[0], dout[1]), z(index)
+
+    return kernel(library, "RPNAtAnchors", (FLOAT,) * 3, back)
+
+
+class KernelRPNHead(nn.Cell):
+    """`fast.SampledRPNHead` by kernels: on all cells without gradient, at sampled anchors with.
+
+    Args:
+        head: whose parameters it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, head: RPNHead, library: str) -> None:
+        super().__init__()
+        self.num_cell_anchors = head.num_cell_anchors
+        layers = (head.conv, head.objectness_logits, head.anchor_deltas)
+        self.held = ParameterTuple([one for layer in layers for one in (layer.weight, layer.bias)])
+        self.dense = kernel(library, "RPNHead", (FLOAT,) * 2, _no_gradient)
+        self.sampled = _at_anchors(library)
+
+    def construct(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, H, W, C) -> logits (N, A), deltas (N, A, 4)."""
+        return self.dense(ops.stop_gradient(features), *self.held)
+
+    def at_anchors(
+        self, features: Tensor, logits: Tensor, deltas: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `RPNHead.at_anchors`: computed anew from the features."""
+        out = self.sampled(features, *self.held, index)
+        return out[0], out[1]

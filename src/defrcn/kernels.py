@@ -19,6 +19,7 @@ from src.defrcn.kernel_blocks import (
     KernelBackbone,
     KernelBottleneck,
     KernelROIAlign,
+    KernelRPNHead,
     kernel,
     rows_of,
 )
@@ -181,6 +182,7 @@ def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     with names_kept(net):
         if not net.masked:
             net.backbone = KernelBackbone(net.backbone, library)
+        rpn.rpn_head = KernelRPNHead(rpn.rpn_head, library)
         heads.pooler = KernelROIAlign(heads.pooler, library)
         heads.layout = BoxRows()
         res5 = [KernelBottleneck(block, library, stride=1) for block in heads.res5]

@@ -7,9 +7,15 @@ import pytest
 from mindspore import Tensor
 
 from src.defrcn.fast import make_fast, names_kept
-from src.defrcn.kernel_blocks import KernelBackbone, KernelBottleneck, KernelROIAlign
+from src.defrcn.kernel_blocks import (
+    KernelBackbone,
+    KernelBottleneck,
+    KernelROIAlign,
+    KernelRPNHead,
+    KernelStem,
+)
 from src.defrcn.kernels import use_kernels
-from src.defrcn.resnet import Bottleneck
+from src.defrcn.resnet import Bottleneck, Stem
 from src.defrcn.roi_align import ROIAlign
 from src.network_define import parameters_of, set_parameters
 from tests.helpers import small
@@ -156,6 +162,61 @@ def test_roi_align(kernels, mode, bins, step):
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     wanted = ms.grad(twin_total)(features).asnumpy()
     np.testing.assert_allclose(mode(back)(features).asnumpy(), wanted, atol=2e-5)
+
+
+def test_rpn_head(kernels):
+    """On all cells, and with gradient at sampled anchors, corners and repeated ones among them."""
+    twin = small.detector().proposal_generator.rpn_head.set_train(True)
+    weights = twin.trainable_params()
+    assert len(weights) == 6
+    with names_kept(twin):
+        cell = KernelRPNHead(twin, kernels)
+    rng = np.random.default_rng(0)
+    features = Tensor(rng.normal(size=(2, 5, 7, 128)).astype(np.float32))
+    index = rng.integers(0, 5 * 7 * twin.num_cell_anchors, (2, 12)).astype(np.int32)
+    index[0, :3], index[1, :4] = (0, 5 * 7 * twin.num_cell_anchors - 1, 0), index[1, 4]
+    at = Tensor(index)
+    factors = [Tensor(rng.normal(size=size).astype(np.float32)) for size in ((24,), (24, 4))]
+
+    def results(head, mode):
+        def total(features):
+            logits, deltas = head(features)
+            logits, deltas = head.at_anchors(features, logits, deltas, at)
+            return (logits * factors[0]).sum() + (deltas * factors[1]).sum()
+
+        gradient = ms.value_and_grad(total, 0, weights)
+
+        def back(features):
+            return gradient(features)
+
+        def dense(features):
+            return head(features)
+
+        value, (of_features, of_weights) = mode(back)(features)
+        return [*mode(dense)(features), value, of_features, *of_weights]
+
+    for mode in (eager, compiled):
+        for wanted, found in zip(results(twin, eager), results(cell, mode)):
+            assert wanted.shape == found.shape
+            wanted = wanted.asnumpy()
+            atol = 1e-4 * np.abs(wanted).max()
+            np.testing.assert_allclose(found.asnumpy(), wanted, rtol=1e-4, atol=atol)
+
+
+@pytest.mark.parametrize("size", [(2, 33, 50), (1, 70, 64), (1, 5, 3)])
+def test_stem(kernels, size):
+    twin = Stem(8, "FrozenBN")
+    rng = np.random.default_rng(0)
+    for parameter in twin.get_parameters():
+        low = 0.5 if "var" in parameter.name else -0.5
+        value = rng.uniform(low, 1, parameter.shape)
+        parameter.set_data(Tensor(value.astype(np.float32)))
+    images = Tensor(rng.normal(size=(size[0], 3, *size[1:])).astype(np.float32))
+    found = KernelStem(twin, kernels)(images).asnumpy().transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, twin(images).asnumpy(), rtol=1e-4, atol=1e-5)
+    broken = images.asnumpy().copy()
+    broken[0, 0, 2, 2] = np.nan
+    assert np.isnan(KernelStem(twin, kernels)(Tensor(broken)).asnumpy()).any()
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])

@@ -34,6 +34,7 @@ from tests.helpers.trained import STEPS, TrainedDemo, made_once
 PROJECT = project_folder()
 KINDS = ("train", "mindrecord", "eval", "sweep")
 TIME_LIMIT = 900
+RECORDS = 700  # of a MindRecord whose writing is killed: some seconds
 
 
 class Child:
@@ -172,7 +173,7 @@ class Driver:
     def _mindrecord(self, moments: int) -> None:
         images, place = self.folder / "images", self.folder / "mr" / "m"
         picture_records(images, [(60, 80)] * 40)
-        for index in range(40, 1500):
+        for index in range(40, RECORDS):
             os.link(images / f"{index % 40:03d}.png", images / f"{index:04d}.png")
         command = [sys.executable, "-c", _BUILD, images, place]
         output = self.folder / "mindrecord.txt"
@@ -191,12 +192,12 @@ class Driver:
                 f"{'whole' if there else 'absent'}"
             )
             if there:  # then it is whole
-                assert open_mindrecord(place).num_rows == 1500
+                assert open_mindrecord(place).num_rows == RECORDS
                 shutil.rmtree(place)
             number += killed
         Child(command, output, self.folder).end()
         assert sorted(path.name for path in place.iterdir()) == names
-        assert len(list(read_rows(open_mindrecord(place), range(1500)))) == 1500
+        assert len(list(read_rows(open_mindrecord(place), range(RECORDS)))) == RECORDS
         assert sorted(p.name for p in place.parent.iterdir()) == [".m.lock", "m"]
 
     def _eval(self, moments: int) -> None:

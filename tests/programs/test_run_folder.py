@@ -1,9 +1,10 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A training destroys no other one: used wrongly as users do, with real processes.
 
-All share one training, which runs while the first tests look at it, and is killed for the others.
+All share one training, which lives while the first tests look at it, and is killed for the others.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -74,9 +75,20 @@ def running(root):
     child.process.wait()
 
 
+@contextlib.contextmanager
+def held(child):
+    """Inside, a process stands still, with all that it holds: it takes no time from the others."""
+    child.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        child.process.send_signal(signal.SIGCONT)
+
+
 def test_a_second_training_is_told_which_process_has_the_folder(root, running):
     for flag in ("--resume=true", "--overwrite=true", "--log.period=1"):
-        told = refused(root, flag)
+        with held(running):
+            told = refused(root, flag)
         words = r"save_checkpoint_path: \S+run is in use by train\.py, process (\d+) on \S+ since"
         assert re.search(words, told)[1] == str(running.process.pid)
     assert names(root / "run") == [LOCK, "ckpt_0", "log_0.txt", "loss_0.log"]
@@ -96,14 +108,16 @@ def test_predicting_while_it_trains_and_results_of_one_run_only(root, running):
     place = root / "run" / "predict"
     first = predict(root, f"--input_path={pictures[0]}")
     assert first.wait_for("loaded "), first.text()
-    second = predict(root, f"--input_path={pictures[1]}")
-    assert second.process.wait(300) == 1
+    with held(running):
+        second = predict(root, f"--input_path={pictures[1]}")
+        assert second.process.wait(300) == 1
     assert f"src.predict, process {first.process.pid} on " in second.text()
     first.end()
     assert names(place / "pictures") == [f"{pictures[0].name}.png"]
     (place / "pictures" / "mine.png").write_text("mine")
     assert running.process.poll() is None
-    predict(root, f"--input_path={pictures[1]}").end()
+    with held(running):
+        predict(root, f"--input_path={pictures[1]}").end()
     assert names(place / "pictures") == sorted([f"{pictures[1].name}.png", "mine.png"])
     (entry,) = json.loads((place / "detections.json").read_text())["images"]
     assert entry["file"] == pictures[1].name
