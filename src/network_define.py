@@ -186,6 +186,7 @@ def build_train_step(
     batch_size: int,
     exact: bool,
     reducer: nn.Cell | None = None,
+    square_sum: Callable | None = None,
 ) -> tuple[Callable, Callable]:
     """Compile the forward and backward pass and the update, as two functions.
 
@@ -196,6 +197,8 @@ def build_train_step(
         exact: compile once for all image sizes; otherwise once for each fixed input shape.
         reducer: from gradients to their mean over processes, see `parallel.Group.reducer`; None
             for one process.
+        square_sum: from a tuple of tensors to the sum of their squares, see
+            `defrcn.kernels.KernelSquareSum`; None for built-in operators.
 
     Returns:
         `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives the losses (4,)
@@ -236,7 +239,10 @@ def build_train_step(
             dropout_noise,
         )
         # A gradient that is not finite shows in the sum of squares.
-        squares = ops.addn(ops.HyperMap()(_sum_of_squares, gradients))
+        if square_sum is None:
+            squares = ops.addn(ops.HyperMap()(_sum_of_squares, gradients))
+        else:
+            squares = square_sum(gradients)
         if reducer is not None:
             gradients = reducer(gradients)
         return losses, squares, gradients

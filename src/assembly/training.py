@@ -16,7 +16,7 @@ from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.data_types import Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import make_fast
-from src.defrcn.kernels import use_kernels
+from src.defrcn.kernels import KernelSquareSum, use_kernels
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import Trainer
@@ -131,18 +131,21 @@ def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
     )
     if formulation_of(config) == "fast":
         make_fast(net)
-        if config.device_target == "CPU":
-            _use_kernels(net)
+        if kernels := kernels_of(config):
+            use_kernels(net, str(kernels), blocks=library.has_fast_products(kernels))
+            logger.info("kernels in C++: %s", kernels.name)
+        elif config.device_target == "CPU":
+            logger.info(
+                "no kernels in C++: %s builds them; all is faster with them, in less memory",
+                library.COMMAND,
+            )
     return net
 
 
-def _use_kernels(net: DeFRCN) -> None:
-    kernels = library.built()
-    if kernels is None:
-        logger.info("no kernels in C++: %s builds them, and programs start faster", library.COMMAND)
-        return
-    use_kernels(net, str(kernels), blocks=library.has_fast_products(kernels))
-    logger.info("kernels in C++: %s", kernels.name)
+def kernels_of(config: Config) -> Path | None:
+    """The library of kernels that a configuration's detector takes; None for none."""
+    wanted = formulation_of(config) == "fast" and config.device_target == "CPU"
+    return library.built() if wanted else None
 
 
 def formulation_of(config: Config) -> str:
@@ -260,13 +263,14 @@ def make_trainer(
         data: whose K-shot boxes are written beside the checkpoints.
     """
     solver, model = config.solver, config.model
-    optimizer = build_optimizer(net, solver)
+    optimizer, kernels = build_optimizer(net, solver), kernels_of(config)
     gradients_of, update = build_train_step(
         net,
         optimizer,
         batch_size=solver.images_per_card,
         exact=config.input.input_shapes == "exact",
         reducer=group.reducer(optimizer.parameters),
+        square_sum=KernelSquareSum(str(kernels)) if kernels else None,
     )
     dropout = (model.roi_heads.batch_size_per_image, 8 * model.backbone.res2_out_channels)
     noise = Noise(

@@ -164,6 +164,22 @@ class KernelROITargets(ROITargets):
         return self.kernel(*given, self.settings, self.rows)
 
 
+class KernelSquareSum(nn.Cell):
+    """The sum of the squares of all numbers of some tensors, as one operator.
+
+    Args:
+        library: path of the kernels.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__()
+        self.kernel = kernel(library, "SquareSum", (ms.float32,))
+
+    def construct(self, tensors: tuple[Tensor, ...]) -> Tensor:
+        """Tensors of float32 -> scalar."""
+        return self.kernel(*tensors)[0].reshape(())
+
+
 def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     """Exchange parts of a detector for kernels.
 

@@ -8,7 +8,13 @@ from mindspore import Tensor, ops
 
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
-from src.defrcn.kernels import KernelProposals, KernelROITargets, KernelRPNTargets, use_kernels
+from src.defrcn.kernels import (
+    KernelProposals,
+    KernelROITargets,
+    KernelRPNTargets,
+    KernelSquareSum,
+    use_kernels,
+)
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.network_define import build_train_step
 from src.sgd_optimizer import SGD
@@ -166,6 +172,25 @@ def test_nothing_flows_back(kernels):
 
     gradient = ms.grad(total)(Tensor(boxes_in((90, 90), 40, 3))).asnumpy()
     assert gradient.sum() == 2 * 8 * 4  # of what was gathered, and of nothing else
+
+
+@MODES
+def test_square_sum(kernels, mode):
+    rng = np.random.default_rng(0)
+    sizes = ((5000,), (3, 7), (2, 3, 4, 5), ())
+    tensors = tuple(Tensor(rng.normal(size=size).astype(np.float32)) for size in sizes)
+    cell = KernelSquareSum(kernels)
+
+    def total(*tensors):
+        return cell(tensors)
+
+    found = mode(total)(*tensors)
+    assert found.shape == ()
+    wanted = sum(np.square(one.asnumpy().astype(np.float64)).sum() for one in tensors)
+    assert float(found.asnumpy()) == pytest.approx(wanted, rel=1e-6)
+    for strange in (np.nan, np.inf, 1e30):
+        bad = Tensor(np.array([1, strange], np.float32))
+        assert not np.isfinite(mode(total)(*tensors, bad).asnumpy())
 
 
 def training_pass(net):
