@@ -20,7 +20,7 @@ namespace {
 
 using Shapes = std::vector<std::vector<int64_t>>;
 
-constexpr int64_t kRowsAtATime = 512;
+constexpr int64_t kRowsAtATime = 384;
 
 int64_t RowGrain(int64_t channels) { return std::max<int64_t>(1, 16384 / channels); }
 
@@ -149,9 +149,9 @@ struct Addend {
 
 void PointwiseAndClip(const float *rows, const float *weight, int64_t count, int64_t in,
                       int64_t out, const float *shift, const Addend *more, float *to) {
-  const int64_t part = std::max<int64_t>(kRowsAtATime, 1);
+  const int64_t part = kRowsAtATime;
   const int64_t fair = (count + NumThreads() - 1) / NumThreads();
-  const int64_t grain = std::max<int64_t>(16, std::min(part, (fair + 15) / 16 * 16));
+  const int64_t grain = std::max<int64_t>(24, std::min(part, (fair + 23) / 24 * 24));
   InParallel(count, count * in * out < (1 << 17) ? count : grain, [&](int64_t from, int64_t end) {
     for (int64_t begin = from; begin < end; begin += part) {
       const int64_t size = std::min(part, end - begin);

@@ -50,9 +50,14 @@ void PlainProduct(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_
 // Whether blocks are worth exchanging in this process.
 extern "C" int HasFastProducts() { return TheProduct() != nullptr; }
 
-void ProductHere(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t k, float beta,
-                 float *c, int64_t stride) {
-  if (m == 0 || n == 0) return;
+namespace {
+
+// Rows that are multiplied at a time. oneDNN adds up a row in an order that depends on how many
+// rows there are, but for such numbers: so a row's product is the same whatever is beside it.
+constexpr int64_t kMostRows = 384, kFewestRows = 24;
+
+void AnyProduct(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t k, float beta,
+                float *c, int64_t stride) {
   const SGemm product = TheProduct();
   if (product == nullptr ||
       product(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k, 1.0f, a.data, a.stride,
@@ -61,12 +66,48 @@ void ProductHere(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t
   }
 }
 
+// A few rows among others that are 0.
+void FewRows(const float *a, int64_t a_stride, const Matrix &b, int64_t m, int64_t n, int64_t k,
+             float beta, float *c, int64_t stride) {
+  const Scratch in(kFewestRows * k), out(kFewestRows * n);
+  std::fill(in.data(), in.at(kFewestRows * k), 0.0f);
+  std::fill(out.data(), out.at(kFewestRows * n), 0.0f);
+  for (int64_t i = 0; i < m; ++i) {
+    std::copy(a + i * a_stride, a + i * a_stride + k, in.at(i * k));
+    if (beta != 0.0f) std::copy(c + i * stride, c + i * stride + n, out.at(i * n));
+  }
+  AnyProduct({in.data(), k, false}, b, kFewestRows, n, k, beta, out.data(), n);
+  for (int64_t i = 0; i < m; ++i) std::copy(out.at(i * n), out.at(i * n) + n, c + i * stride);
+}
+
+}  // namespace
+
+void ProductHere(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t k, float beta,
+                 float *c, int64_t stride) {
+  if (m == 0 || n == 0) return;
+  if (a.transposed) {
+    AnyProduct(a, b, m, n, k, beta, c, stride);
+    return;
+  }
+  int64_t begin = 0;
+  while (m - begin >= kFewestRows) {
+    const int64_t count = std::min(kMostRows, (m - begin) / kFewestRows * kFewestRows);
+    AnyProduct({a.data + begin * a.stride, a.stride, false}, b, count, n, k, beta,
+               c + begin * stride, stride);
+    begin += count;
+  }
+  if (begin < m) {
+    FewRows(a.data + begin * a.stride, a.stride, b, m - begin, n, k, beta, c + begin * stride,
+            stride);
+  }
+}
+
 void Product(const Matrix &a, const Matrix &b, int64_t m, int64_t n, int64_t k, float beta,
              float *c, int64_t stride) {
   constexpr int64_t kEnough = 1 << 17;  // multiplications that are worth a thread
   const int64_t longer = std::max(m, n);
   const int64_t fair = (longer + NumThreads() - 1) / NumThreads();
-  const int64_t grain = (std::max(fair, kEnough / (k * std::min(m, n) + 1)) + 15) / 16 * 16;
+  const int64_t grain = (std::max(fair, kEnough / (k * std::min(m, n) + 1)) + 47) / 48 * 48;
   if (m >= n) {
     InParallel(m, grain, [&](int64_t begin, int64_t end) {
       const Matrix part{a.data + (a.transposed ? begin : begin * a.stride), a.stride, a.transposed};

@@ -119,6 +119,23 @@ def test_what_is_not_wanted_is_not_computed(kernels):
     np.testing.assert_array_equal(passes(cell, features, weight, weights[:1], eager)[1], whole[1])
 
 
+@pytest.mark.parametrize("size", [(12, 16), (7, 9), (4, 4)])
+@pytest.mark.parametrize("shape", [*SHAPES, (64, 64, 256, 1), (160, 40, 160, 1)])
+def test_a_picture_does_not_depend_on_those_beside_it(kernels, shape, size):
+    """Bit for bit: processes that share a batch give the numbers of one that has all of it."""
+    cell = KernelBottleneck(random_block(shape, "FrozenBN"), kernels, stride=shape[3])
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3, *size, shape[0])).astype(np.float32)
+    weight = rng.normal(size=cell(Tensor(features)).shape).astype(np.float32)
+    trained = cell.trainable_params()
+    whole = passes(cell, Tensor(features), Tensor(weight), trained, eager)
+    for i in range(3):
+        one = [Tensor(array[i : i + 1]) for array in (features, weight)]
+        part = passes(cell, *one, trained, eager)
+        np.testing.assert_array_equal(part[0][0], whole[0][i])
+        np.testing.assert_array_equal(part[1][0], whole[1][i])
+
+
 def test_what_is_no_number_shows(kernels):
     """A loss that is not finite stops a training: no kernel may hide one."""
     cell = KernelBottleneck(random_block(SHAPES[0], "FrozenBN"), kernels, stride=1)

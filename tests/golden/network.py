@@ -20,7 +20,7 @@ from src.defrcn.bbox_assign_sample import label_anchors
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import BoxTiles, make_fast, names_kept
 from src.defrcn.kernel_blocks import BoxRows
-from src.defrcn.kernels import use_kernels
+from src.defrcn.kernels import KernelSquareSum, use_kernels
 from src.kernels import library
 from src.model_utils.config import Config, load_config
 from src.network_define import (
@@ -123,7 +123,14 @@ def train_step(kind: str, formulation: str) -> TrainStep:
     settings = config(kind, train_overrides(kind))
     net = new_detector(settings, kind, formulation)
     optimizer = build_optimizer(net, settings.solver)
-    gradients_of, update = build_train_step(net, optimizer, batch_size=2, exact=True)
+    kernels = library.built() if formulation == "fast" else None
+    gradients_of, update = build_train_step(
+        net,
+        optimizer,
+        batch_size=2,
+        exact=True,
+        square_sum=KernelSquareSum(str(kernels)) if kernels else None,
+    )
     return TrainStep(settings, net, optimizer, gradients_of, update, weights_of(kind))
 
 

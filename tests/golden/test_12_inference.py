@@ -3,6 +3,7 @@
 
 import functools
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -25,26 +26,42 @@ BOX_TOLERANCE, SCORE_TOLERANCE = 3e-2, 1e-4
 
 
 @functools.cache
-def inside(kind, formulation, i):
-    """By the parts of the network, eagerly: the first stage, logits and deltas of its proposals."""
+def parts(kind, formulation):
+    """The network's parts one after the other, what lies between them among the outputs.
+
+    Compiled for plain, whose parts take long eagerly.
+    """
     net, _ = network.eval_step(kind, formulation)
     net.set_train(False)
-    inputs = tuple(map(Tensor, network.alone(i)))
-    stage = network.first_stage(net, net.proposal_generator.test_proposals, inputs)
-    heads = net.roi_heads(stage["rcnn_features"], stage["proposals"], stage["valid_size"])
-    return stage, *heads
+
+    def run(images, image_sizes, padded_size):
+        stage = network.first_stage(
+            net, net.proposal_generator.test_proposals, (images, image_sizes, padded_size)
+        )
+        heads = net.roi_heads(stage["rcnn_features"], stage["proposals"], stage["valid_size"])
+        return stage["proposals"], stage["scores"], stage["valid"], heads[0], heads[1]
+
+    if formulation == "fast":
+        return run
+    images = Tensor(shape=[1, 3, None, None], dtype=ms.float32)
+    return ms.enable_dynamic(images=images)(ms.jit(run, fullgraph=True))
+
+
+@functools.cache
+def inside(kind, formulation, i):
+    """Proposals, their logits and which there are; logits and deltas of the second stage."""
+    return parts(kind, formulation)(*map(Tensor, network.alone(i)))
 
 
 @functools.cache
 def outputs(kind, formulation, i):
-    """Boxes, scores and valid: of the compiled step, or for fine-tuning of the parts."""
+    """Boxes, scores and valid: of the compiled step as it is shipped, or of the parts."""
     net, step = network.eval_step(kind, formulation)
-    if kind == "base":
+    if (kind, formulation) == ("base", "fast"):
         return [one.asnumpy()[0] for one in step(*map(Tensor, network.alone(i)))]
-    stage, logits, deltas = inside(kind, formulation, i)
-    sizes = Tensor(network.alone(i)[1])
-    boxes, scores = net.roi_heads.decode(stage["proposals"], logits, deltas, sizes)
-    return [one.asnumpy()[0] for one in (boxes, scores, stage["valid"])]
+    proposals, _, valid, logits, deltas = inside(kind, formulation, i)
+    boxes, scores = net.roi_heads.decode(proposals, logits, deltas, Tensor(network.alone(i)[1]))
+    return [one.asnumpy()[0] for one in (boxes, scores, valid)]
 
 
 @pytest.mark.parametrize("i", [0, 1])
@@ -83,16 +100,16 @@ def assert_same_detections(name, i, actual):
 @pytest.mark.parametrize("i", [0, 1])
 @pytest.mark.parametrize(("kind", "formulation"), RUNS)
 def test_inside(kind, formulation, i):
-    """Proposals, and the second stage on them, eagerly."""
-    stage, *heads = inside(kind, formulation, i)
+    """Proposals, and the second stage on them."""
+    proposals, scores, valid, *heads = (one.asnumpy() for one in inside(kind, formulation, i))
     data, prefix = golden.arrays(f"12_inference_{kind}"), f"image{i}."
-    valid = stage["valid"][0].asnumpy()
-    boxes, logits = (stage[name][0].asnumpy()[valid] for name in ("proposals", "scores"))
+    valid = valid[0]
+    boxes, logits = proposals[0][valid], scores[0][valid]
     assert len(boxes) == golden.record("12_inference")[f"{kind}.image{i}"]["proposals"]
     order = golden.matching_rows(data[prefix + "proposal_boxes"], boxes, 1e-2)
     expected = data[prefix + "proposal_logits"]
     np.testing.assert_allclose(logits[order], expected, atol=1e-3, rtol=0)
-    cls, box = (one.asnumpy()[valid][order] for one in heads)
+    cls, box = (one[valid][order] for one in heads)
     golden.assert_digest(data, prefix + "class_logits", cls, TOLERANCE)
     golden.assert_digest(data, prefix + "box_deltas", box, TOLERANCE)
     # The whole pass saw the same proposals.
