@@ -104,7 +104,7 @@ def load_network(config: Config) -> tuple[DetectorForExport, tuple[str, ...], Pa
     names = exported_classes(config, path)
     fixed = for_export(config)
     height, width = input_shape(config)
-    net = make_detector(fixed, names)
+    net = make_detector(fixed, names, kernels=False)
     source = load_for_evaluation(net, path, names, "export_ckpt_file")
     network = DetectorForExport(
         net,

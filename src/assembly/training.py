@@ -110,8 +110,13 @@ def open_training_data(
     )
 
 
-def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
+def make_detector(config: Config, class_names: tuple[str, ...], *, kernels: bool = True) -> DeFRCN:
     """Build the detector for these classes.
+
+    Args:
+        config: the configuration.
+        class_names: of the data set.
+        kernels: whether it may have parts that only this machine can run.
 
     Raises:
         InputError: `model.num_classes` is another number.
@@ -131,10 +136,10 @@ def make_detector(config: Config, class_names: tuple[str, ...]) -> DeFRCN:
     )
     if formulation_of(config) == "fast":
         make_fast(net)
-        if kernels := kernels_of(config):
-            use_kernels(net, str(kernels), blocks=library.has_fast_products(kernels))
-            logger.info("kernels in C++: %s", kernels.name)
-        elif config.device_target == "CPU":
+        if path := kernels_of(config) if kernels else None:
+            use_kernels(net, str(path), blocks=library.has_fast_products(path))
+            logger.info("kernels in C++: %s", path.name)
+        elif kernels and config.device_target == "CPU":
             logger.info(
                 "no kernels in C++: %s builds them; all is faster with them, in less memory",
                 library.COMMAND,
