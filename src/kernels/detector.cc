@@ -1,8 +1,9 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 //
-// Kernels of the detector for CPUs, as MindSpore's operator Custom calls them ("aot"). Each gives
-// bit for bit what its twin in src/defrcn gives, so it must be compiled with -ffp-contract=off; for
-// proposals that holds where suppression is not decided by the rounding of its threshold.
+// Proposals and targets, as MindSpore's operator Custom calls them ("aot"), as all kernels here.
+// Each gives bit for bit what its twin in src/defrcn gives, so it must be compiled with
+// -ffp-contract=off; for proposals that holds where suppression is not decided by the rounding of
+// its threshold.
 //
 // Letters: N images, A anchors, P proposals, G ground-truth slots, S samples of an image.
 
@@ -13,11 +14,7 @@
 #include <numeric>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
+#include "processors.h"
 
 namespace {
 

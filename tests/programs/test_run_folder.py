@@ -108,7 +108,7 @@ def test_predicting_while_it_trains_and_results_of_one_run_only(root, running):
     place = root / "run" / "predict"
     first = predict(root, f"--input_path={pictures[0]}")
     assert first.wait_for("loaded "), first.text()
-    with held(running):
+    with held(running), held(first):
         second = predict(root, f"--input_path={pictures[1]}")
         assert second.process.wait(300) == 1
     assert f"src.predict, process {first.process.pid} on " in second.text()
