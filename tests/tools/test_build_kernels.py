@@ -14,7 +14,10 @@ from src.tools import build_kernels
 
 @pytest.fixture
 def nothing_built(tmp_path, monkeypatch):
+    """An environment of one's own; what is built there is compiled in less time than for use."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    flags = [flag for flag in library.FLAGS if flag != "-O3"]
+    monkeypatch.setattr(library, "FLAGS", (*flags, "-O1"))
 
 
 def test_without_a_compiler(nothing_built, tmp_path, monkeypatch, capsys):
