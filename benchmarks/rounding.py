@@ -198,7 +198,7 @@ def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, taps: bo
             return stem, res2, res3, res4, proposals, cls, ops.concat((image_id, image_id))
 
     names = tuple(map(str, range(60)))
-    net = make_detector(for_export(config), names)
+    net = make_detector(for_export(config), names, kernels=False)
     set_parameters(list(net.get_parameters()), dict(state))
     if portable:
         make_portable(net, HEIGHT, WIDTH, taps=taps)

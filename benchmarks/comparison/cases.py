@@ -51,6 +51,7 @@ class Case:
 
 
 _HALF_R50 = (
+    "--model.num_classes=20",
     "--model.backbone.depth=50",
     "--model.backbone.stem_out_channels=32",
     "--model.backbone.res2_out_channels=128",

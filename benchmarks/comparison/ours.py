@@ -85,7 +85,9 @@ class Inference(_Detection):
         net.set_train(False)
         images = Tensor(self.images[0])
         padded, sizes = Tensor(size, ms.int32), Tensor([size], ms.float32)
-        backbone = ms.jit(lambda x: net.backbone(x, padded), fullgraph=True)
+
+        def see(images: Tensor) -> Tensor:
+            return net.backbone(images, padded)
 
         def propose(features: Tensor) -> tuple[Tensor, Tensor]:
             own, _, anchor_valid = net.rpn_inputs(features, padded)
@@ -95,7 +97,9 @@ class Inference(_Detection):
             valid_size = net.rpn_inputs(features, padded)[1]
             return net.roi_heads(net.rcnn_features(features), boxes, valid_size)
 
-        propose, second = ms.jit(propose, fullgraph=True), ms.jit(second, fullgraph=True)
+        backbone, propose, second = (
+            ms.jit(part, fullgraph=True) for part in (see, propose, second)
+        )
         features = backbone(images).copy()
         boxes, valid = propose(features)
         # The other side has no slots to fill.

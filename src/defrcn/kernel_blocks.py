@@ -135,14 +135,16 @@ class KernelBottleneck(nn.Cell):
         self, block: nn.Cell, library: str, *, stride: int, input_gradient: bool = True
     ) -> None:
         super().__init__()
-        layers = [block.conv1, block.conv2, block.conv3]
-        layers += [block.shortcut] if block.projected else []
+        # In the order that they have in a block, which optimizers and lists of them follow.
+        layers = [block.shortcut] if block.projected else []
+        layers += [block.conv1, block.conv2, block.conv3]
         held: list[Parameter] = []
         for layer in layers:
             norm = layer.norm
             held += [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
         # Not the Cells: what reads a Cell's parameter compiles the Cell.
         self.held = ParameterTuple(held)
+        self.inputs = ParameterTuple(held[5:] + held[:5] if block.projected else held)
         norm, trained = layers[0].norm, layers[0].weight.requires_grad
         settings = [norm.eps, trained, input_gradient, getattr(norm, "momentum", 0.0)]
         self.settings = Tensor(np.array(settings, np.float64))
@@ -157,10 +159,10 @@ class KernelBottleneck(nn.Cell):
     def construct(self, features: Tensor) -> Tensor:
         """See the class."""
         if not (self.batch_norms and self.training):
-            return self.kernel(features, *self.held, self.settings, self.stride)[0]
-        out = self.train_kernel(features, *self.held, self.settings, self.stride)
+            return self.kernel(features, *self.inputs, self.settings, self.stride)[0]
+        out = self.train_kernel(features, *self.inputs, self.settings, self.stride)
         for i in range(self.count):
-            mean, variance = self.held[5 * i + 3], self.held[5 * i + 4]
+            mean, variance = self.inputs[5 * i + 3], self.inputs[5 * i + 4]
             ops.assign(mean, ops.stop_gradient(out[self.count + 2 + 2 * i]))
             ops.assign(variance, ops.stop_gradient(out[self.count + 3 + 2 * i]))
         return out[0]

@@ -89,7 +89,7 @@ def test_block(kernels, norm, shape, size):
     np.testing.assert_allclose(found[1].transpose(0, 3, 1, 2), wanted[1], **TOLERANCE)
     for one, other in zip(found[2], wanted[2]):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
-    assert {p.name for p in cell.get_parameters()} == start.keys()
+    assert [p.name for p in cell.get_parameters()] == list(start)
     for name, value in parameters_of(cell).items():
         np.testing.assert_allclose(value, gathered[name], rtol=1e-5, atol=1e-6, err_msg=name)
         if norm == "BN" and "running" in name:
