@@ -44,7 +44,7 @@ def rows_of(count: int) -> Tensor:
 # norm, mi and vi mean and variance; s settings; r stride.
 
 
-def _no_gradient(a, b, c, d, e, f, g, out, dout):  # noqa: ANN001,ANN202
+def _no_gradient(a, b, c, d, e, f, g, out, d_out):  # noqa: ANN001,ANN202
     z = ops.ZerosLike()
     return z(a), z(b), z(c), z(d), z(e), z(f), z(g)
 
@@ -53,9 +53,9 @@ def _frozen_block(library: str) -> ops.Custom:
     gradient = kernel(library, "FrozenBlockGrad", (FLOAT,) * 4)
     z = ops.ZerosLike()
 
-    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, dout):  # noqa: ANN001,ANN202
+    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, d_out):  # noqa: ANN001,ANN202
         first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r)
-        dx, d1, d2, d3 = gradient(*first, out[1], out[2], out[0], dout[0])
+        dx, d1, d2, d3 = gradient(*first, out[1], out[2], out[0], d_out[0])
         one = (dx, d1, z(a1), z(b1), z(m1), z(v1))
         two = (d2, z(a2), z(b2), z(m2), z(v2))
         return *one, *two, d3, z(a3), z(b3), z(m3), z(v3), z(s), z(r)
@@ -68,11 +68,11 @@ def _frozen_block_projected(library: str) -> ops.Custom:
     z = ops.ZerosLike()
 
     def back(  # noqa: ANN202
-        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, dout  # noqa: ANN001,E501
+        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, d_out  # noqa: ANN001,E501
     ):  # fmt: skip
         first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3)
         inputs = (*first, w4, a4, b4, m4, v4, s, r)
-        dx, d1, d2, d3, d4 = gradient(*inputs, out[1], out[2], out[0], dout[0])
+        dx, d1, d2, d3, d4 = gradient(*inputs, out[1], out[2], out[0], d_out[0])
         one = (dx, d1, z(a1), z(b1), z(m1), z(v1))
         two = (d2, z(a2), z(b2), z(m2), z(v2))
         three = (d3, z(a3), z(b3), z(m3), z(v3))
@@ -85,10 +85,10 @@ def _batch_block(library: str) -> ops.Custom:
     gradient = kernel(library, "BatchBlockGrad", (FLOAT,) * 10)
     z = ops.ZerosLike()
 
-    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, dout):  # noqa: ANN001,ANN202
+    def back(x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r, out, d_out):  # noqa: ANN001,ANN202
         first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, s, r)
         y, c1, c2, c3, stored = out[0], out[1], out[2], out[3], out[4]
-        g = gradient(*first, y, c1, c2, c3, stored, dout[0])
+        g = gradient(*first, y, c1, c2, c3, stored, d_out[0])
         one = (g[0], g[1], g[2], g[3], z(m1), z(v1))
         two = (g[4], g[5], g[6], z(m2), z(v2))
         return *one, *two, g[7], g[8], g[9], z(m3), z(v3), z(s), z(r)
@@ -101,12 +101,12 @@ def _batch_block_projected(library: str) -> ops.Custom:
     z = ops.ZerosLike()
 
     def back(  # noqa: ANN202
-        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, dout  # noqa: ANN001,E501
+        x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, r, out, d_out  # noqa: ANN001,E501
     ):  # fmt: skip
         first = (x, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3)
         inputs = (*first, w4, a4, b4, m4, v4, s, r)
         y, c1, c2, c3, c4, stored = out[0], out[1], out[2], out[3], out[4], out[5]
-        g = gradient(*inputs, y, c1, c2, c3, c4, stored, dout[0])
+        g = gradient(*inputs, y, c1, c2, c3, c4, stored, d_out[0])
         one = (g[0], g[1], g[2], g[3], z(m1), z(v1))
         two = (g[4], g[5], g[6], z(m2), z(v2))
         three = (g[7], g[8], g[9], z(m3), z(v3))
@@ -269,8 +269,8 @@ def _roi_align(library: str) -> ops.Custom:
     gradient = kernel(library, "ROIAlignGrad", (FLOAT,))
     z = ops.ZerosLike()
 
-    def back(features, boxes, size, s, kept, out, dout):  # noqa: ANN001,ANN202
-        d_features = gradient(features, boxes, size, s, kept, dout[0])[0]
+    def back(features, boxes, size, s, kept, out, d_out):  # noqa: ANN001,ANN202
+        d_features = gradient(features, boxes, size, s, kept, d_out[0])[0]
         return d_features, z(boxes), z(size), z(s), z(kept)
 
     return kernel(library, "ROIAlign", (FLOAT,), back)
@@ -319,9 +319,9 @@ def _at_anchors(library: str) -> ops.Custom:
     gradient = kernel(library, "RPNAtAnchorsGrad", (FLOAT,) * 7)
     z = ops.ZerosLike()
 
-    def back(x, w1, b1, w2, b2, w3, b3, index, out, dout):  # noqa: ANN001,ANN202
+    def back(x, w1, b1, w2, b2, w3, b3, index, out, d_out):  # noqa: ANN001,ANN202
         inputs = (x, w1, b1, w2, b2, w3, b3, index)
-        return *gradient(*inputs, out[2], dout[0], dout[1]), z(index)
+        return *gradient(*inputs, out[2], d_out[0], d_out[1]), z(index)
 
     return kernel(library, "RPNAtAnchors", (FLOAT,) * 3, back)
 

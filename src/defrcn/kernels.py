@@ -36,7 +36,7 @@ def _no_gradient_of_7(
     f: Tensor,
     g: Tensor,
     _out: tuple,
-    _dout: tuple,
+    _d_out: tuple,
 ) -> tuple[Tensor, ...]:
     zeros = ops.ZerosLike()
     return zeros(a), zeros(b), zeros(c), zeros(d), zeros(e), zeros(f), zeros(g)
@@ -52,7 +52,7 @@ def _no_gradient_of_8(
     g: Tensor,
     h: Tensor,
     _out: tuple,
-    _dout: tuple,
+    _d_out: tuple,
 ) -> tuple[Tensor, ...]:
     zeros = ops.ZerosLike()
     return zeros(a), zeros(b), zeros(c), zeros(d), zeros(e), zeros(f), zeros(g), zeros(h)
