@@ -1,5 +1,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""From detections to numbers: COCO's metric by pycocotools, VOC's by `src.evaluation.voc_eval`.
+"""From detections to numbers: COCO's metric, and VOC's by `src.evaluation.voc_eval`.
+
+COCO's rules are those of pycocotools, whose matching and curves faster-coco-eval computes in C++:
+the same figures in a seventh of the time. pycocotools sums them up, in its own lines.
 
 No model and no MindSpore here: everything takes plain values, so that a result file of any origin
 is judged the same. Rows and ground truth are those of `evaluation.detection_rows`, figures and
@@ -18,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
+from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools.cocoeval import COCOeval
 
 from src.defrcn.built_datacategory import DatasetInfo
@@ -110,7 +113,8 @@ def evaluate(
     )
     members = group_members(info)
     if metric == "coco":
-        evaluator = f"pycocotools {importlib.metadata.version('pycocotools')}"
+        names = ("pycocotools", "faster-coco-eval")
+        evaluator = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
         groups, lines, ap, ap50 = _coco_figures(chosen, info.category_ids, members)
     else:
         evaluator, lines = "src.evaluation.voc_eval", {}
@@ -150,41 +154,39 @@ def _coco_figures(
     return groups, lines, ap, ap50
 
 
-class _Evaluator(COCOeval):  # type: ignore[misc]
-    """COCOeval that knows VOC's difficult objects: ignored, but matched by their plain IoU."""
+class _Evaluator(COCOeval_faster):  # type: ignore[misc]
+    """COCO's evaluator that knows VOC's difficult objects: ignored, but matched by plain IoU."""
 
     def _prepare(self) -> None:
-        super()._prepare()
-        for entries in self._gts.values():
-            for entry in entries:
-                if is_ignored(entry):
-                    entry["ignore"] = 1
+        super()._prepare()  # where the entries are referred to, not copied
+        for entry in self.cocoGt.anns.values():
+            if is_ignored(entry):
+                entry["ignore"] = 1
 
 
 def _accumulate(chosen: Selection, category_ids: list[int]) -> _Evaluator:
-    table = {
-        "images": chosen.images,
-        "categories": [{"id": identity} for identity in category_ids],
-    }
-    with contextlib.redirect_stdout(io.StringIO()) as chatter:
-        sides = []
-        for entries in (chosen.objects, chosen.detections):
-            side = COCO()
-            side.dataset = {**table, "annotations": entries}
-            side.createIndex()
-            sides.append(side)
-        evaluator = _Evaluator(sides[0], sides[1], "bbox")
-        evaluator.params.catIds = category_ids
-        evaluator.evaluate()
-        evaluator.accumulate()
-    logger.debug("%s", chatter.getvalue())
+    # C++ wants whole numbers for names of images; their order decides between equal scores.
+    number_of = {identity: n for n, identity in enumerate(sorted(i["id"] for i in chosen.images))}
+    sides = []
+    for entries in (chosen.objects, chosen.detections):
+        side = COCO(print_function=logger.debug)
+        side.dataset = {
+            "images": [{"id": number} for number in number_of.values()],
+            "categories": [{"id": identity} for identity in category_ids],
+            "annotations": [{**e, "image_id": number_of[e["image_id"]]} for e in entries],
+        }
+        side.createIndex()
+        sides.append(side)
+    evaluator = _Evaluator(*sides, "bbox", print_function=logger.debug)
+    evaluator.params.catIds = category_ids
+    evaluator.evaluate()
+    evaluator.accumulate()
     return evaluator
 
 
 def _summarize(accumulated: _Evaluator, columns: list[int]) -> tuple[dict[str, float], str]:
     """Let pycocotools sum up some of the classes: its twelve figures (percent), its lines."""
     summary = COCOeval(iouType="bbox")
-    summary.params = accumulated.params
     summary.eval = {
         "precision": accumulated.eval["precision"][:, :, columns],
         "recall": accumulated.eval["recall"][:, columns],

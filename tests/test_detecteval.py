@@ -19,10 +19,12 @@ from src.detecteval import (
     read_rows,
     report,
 )
+from src.evaluation.figures import select
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.util import write_json
 from tests.helpers.data_helpers import named_set
+from tests.helpers.pycoco import figures, hostile_set
 
 CHECKOUT = project_folder()
 SHARED = Path(os.environ.get("DEFRCN_SHARED_DATA") or CHECKOUT.parent / "shared" / "data")
@@ -104,6 +106,45 @@ def test_printed_lines_are_the_official_ones():
     assert "fire hydrant" in text
     assert "AP (all 80 classes)" in text
     assert "nAP (20 novel classes)" in text
+
+
+def check_against_pycocotools(info, ground_truth, rows):
+    chosen = select(ground_truth, rows, dataset=info.name, category_ids=info.category_ids)
+    found = evaluate(info, ground_truth, rows, metric="coco")
+    expected = figures(chosen, info.category_ids)
+    assert list(found.groups["all"].values()) == pytest.approx(expected, abs=1e-11)
+    alone = [figures(chosen, [identity]) for identity in info.category_ids]
+    undefined = [100 * UNDEFINED, UNDEFINED]  # pycocotools' own, times 100; ours
+    for values, column in ((found.per_class, 0), (found.per_class_ap50, 1)):
+        wanted = [undefined[1] if f[column] == undefined[0] else f[column] for f in alone]
+        assert list(values.values()) == pytest.approx(wanted, abs=1e-11)
+    return expected
+
+
+@needs_official
+def test_the_official_example_is_judged_as_by_pycocotools():
+    check_against_pycocotools(
+        resolve_dataset("coco14_test_novel"),
+        read_json(OFFICIAL / "instances_val2014_100.json"),
+        read_rows(OFFICIAL / "instances_val2014_fakebbox100_results.json"),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_hard_sets_are_judged_as_by_pycocotools(seed):
+    ground_truth, rows = hostile_set(seed)
+    categories = {entry["id"]: entry["name"] for entry in ground_truth["categories"]}
+    info = named_set(class_names=tuple(categories.values()), category_ids=tuple(categories))
+    expected = check_against_pycocotools(info, ground_truth, rows)
+    assert len(set(expected)) > 8  # not all nothing, or all the same
+    # what makes the sets hard does count: equal scores in another order, no difficult objects
+    assert figures_of(info, ground_truth, rows[::-1]) != expected
+    plain = [{**entry, "difficult": 0} for entry in ground_truth["annotations"]]
+    assert figures_of(info, {**ground_truth, "annotations": plain}, rows) != expected
+
+
+def figures_of(info, ground_truth, rows):
+    return list(evaluate(info, ground_truth, rows, metric="coco").groups["all"].values())
 
 
 def test_one_right_one_missed_by_hand():

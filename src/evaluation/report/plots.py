@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from src.evaluation.report.analysis import (
     RECALLS,
@@ -23,6 +22,9 @@ from src.evaluation.report.analysis import (
     interpolated,
     mean_curve,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Colours of outcomes, on the page, in plots and in pictures; told apart by the colour-blind too.
 HIT, FALSE, MISSED = "#2f7fc1", "#e5722b", "#b8377f"
@@ -71,8 +73,7 @@ _TIGHT = {"borderpad": 0.2, "handlelength": 1.4, "columnspacing": 1.3, "fontsize
 
 def curves_plot(classes: Sequence[ClassAnalysis]) -> str:
     """Best precision at each recall: the mean of each group, thin lines for the classes."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(5.6, 3.7)
+    with _figure(5.6, 3.7) as figure:
         axes = figure.subplots()
         if len(classes) <= MAX_THIN_LINES:
             for one in classes:
@@ -93,8 +94,7 @@ def curves_plot(classes: Sequence[ClassAnalysis]) -> str:
 
 def histogram_plot(classes: Sequence[ClassAnalysis]) -> str:
     """How certain hits and false detections are, all classes together."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(5.6, 3.7)
+    with _figure(5.6, 3.7) as figure:
         axes = figure.subplots()
         _draw_histogram(axes, classes)
         return _svg(figure)
@@ -103,8 +103,7 @@ def histogram_plot(classes: Sequence[ClassAnalysis]) -> str:
 def class_plot(one: ClassAnalysis) -> str:
     """One class: precision over recall, certainty, F1 over the score threshold."""
     best = one.best
-    with matplotlib.rc_context(_STYLE):
-        figure = _figure(11.4, 3.1)
+    with _figure(11.4, 3.1) as figure:
         curve, bars, threshold = figure.subplots(1, 3)
         if len(one.scores) and one.num_objects:
             curve.plot(*_stairs(one), color=HIT, linewidth=1.8)
@@ -131,8 +130,14 @@ def dark(svg: str) -> str:
     return svg
 
 
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """An empty figure, inches, and the style in force for it."""
+    import matplotlib  # here, so that training and evaluation start without it
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def _groups(classes: Sequence[ClassAnalysis]) -> dict[str, list[ClassAnalysis]]:
