@@ -32,6 +32,7 @@ STEPS = (
     "predict",
     "deploy",
 )
+FROM_SCRATCH = ("train", "encoder")  # left out where the shipped detector and encoder are used
 # Names of the evaluations' folders and logs, and what they are.
 EVALUATIONS = {
     "base": "base classes",
@@ -42,7 +43,7 @@ EVALUATIONS = {
 DEPLOYED = "inference/result_Files/evaluation/metrics.json"
 DEPLOYED_TITLE = "base classes, exported, by the C++ program"
 _AGAIN = "run the demo again."
-TRAININGS = ("base", "novel")
+TRAININGS = {"base": "train", "novel": "finetune"}  # and their steps
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRAIN_LINE = re.compile(r"step (?P<step>\d+)/(?P<of>\d+)  (?P<rest>.*)")
 _EVAL_LINE = re.compile(
@@ -63,16 +64,19 @@ def read_text(path: Path) -> str:
 
 
 def read_seconds(path: Path) -> dict[str, int]:
-    """Return the wall time of each of `STEPS` from the lines "NAME SECONDS" of a file.
+    """Return the wall time of each of `STEPS` that was done from lines "NAME SECONDS" of a file.
 
     Raises:
         InputError: a step has not been finished.
     """
-    found = dict(re.findall(r"(?m)^([a-z_]+) (\d+)$", read_text(path)))
-    missing = [step for step in STEPS if step not in found]
+    text = read_text(path)
+    found = dict(re.findall(r"(?m)^([a-z_]+) (\d+)$", text))
+    all_of_them = re.match(r"settings .*--from-scratch", text)
+    steps = [step for step in STEPS if all_of_them or step not in FROM_SCRATCH]
+    missing = [step for step in steps if step not in found]
     if missing:
         raise InputError(f"{path}: the step {missing[0]} is not finished; {_AGAIN}")
-    return {step: int(found[step]) for step in STEPS}
+    return {step: int(found[step]) for step in steps}
 
 
 def read_training(log: Path) -> list[dict[str, float]]:
@@ -113,7 +117,11 @@ def summarize(output: Path) -> dict[str, Any]:
     return {
         "data": read_json(output / "data/shapes/manifest.json", _AGAIN)["settings"],
         "seconds": {**seconds, "total": sum(seconds.values())},
-        "training": {name: read_training(output / f"train_{name}.log") for name in TRAININGS},
+        "training": {
+            name: read_training(output / f"train_{name}.log")
+            for name, step in TRAININGS.items()
+            if step in seconds
+        },
         "inference": {name: read_inference(output / f"eval_{name}.log") for name in EVALUATIONS},
         "evaluation": {
             name: evaluations(read_json(path, _AGAIN)) for name, path in metrics.items()
@@ -144,6 +152,8 @@ def report(summary: dict[str, Any]) -> str:
         if steps:
             last = steps[-1]
             lines.append(f"{name} training: loss {last['total']:.4f} at step {last['step']:.0f}")
+    if "base" not in summary["training"]:
+        lines.append("base training: none, the detector and the encoder of configs/demo were used")
     times = ", ".join(f"{name} {seconds} s" for name, seconds in summary["seconds"].items())
     lines.append(f"time: {times}")
     lines += [f"{name}: {place}" for name, place in summary["pictures"].items()]

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from src.demo.summary import DEPLOYED, STEPS, main, read_inference, read_training
+from src.demo.summary import DEPLOYED, FROM_SCRATCH, STEPS, main, read_inference, read_training
 from src.model_utils.errors import InputError
 
 EVALUATION = {
@@ -52,7 +52,7 @@ def finished(tmp_path):
     for name, entry in (("base", EVALUATION), ("novel", NOVEL), ("novel_pcb", CALIBRATED)):
         write(f"results/{name}/metrics.json", {entry["dataset"]: entry})
         write(f"eval_{name}.log", EVAL_LOG)
-    write("steps.txt", "".join(["settings --a=1 \n", *SECONDS]))
+    write("steps.txt", "".join(["settings --from-scratch --a=1 \n", *SECONDS]))
     write("train_base.log", TRAIN_LOG.format(last="0.7500"))
     write("train_novel.log", TRAIN_LOG.format(last="0.3125"))
     return tmp_path
@@ -138,8 +138,22 @@ def test_a_missing_result_is_named(finished):
     assert not (finished / "summary.json").exists()
 
 
-def test_a_step_that_is_not_finished_is_named(finished):
-    (finished / "steps.txt").write_text("".join(SECONDS[:4]))
-    with pytest.raises(InputError, match=rf"steps\.txt: the step {STEPS[4]} is not finished"):
+@pytest.mark.parametrize(("settings", "step"), [(" --from-scratch ", 4), ("", 5)])
+def test_a_step_that_is_not_finished_is_named(finished, settings, step):
+    (finished / "steps.txt").write_text("".join([f"settings{settings} \n", *SECONDS[:4]]))
+    with pytest.raises(InputError, match=rf"steps\.txt: the step {STEPS[step]} is not finished"):
         main([f"--output={finished}"])
     assert not (finished / "summary.json").exists()
+
+
+def test_nothing_is_said_of_a_training_that_was_left_out(finished, capsys):
+    left = [line for line in SECONDS if line.split()[0] not in FROM_SCRATCH]
+    (finished / "steps.txt").write_text("".join(["settings  \n", *left]))
+    (finished / "train_base.log").unlink()
+    main([f"--output={finished}"])
+    printed = capsys.readouterr().out
+    assert "base training: none" in printed
+    assert "novel training: loss 0.3125 at step 100" in printed
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(summary["training"]) == {"novel"}
+    assert not set(FROM_SCRATCH) & set(summary["seconds"])

@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from src.demo.summary import STEPS
+from src.demo.summary import FROM_SCRATCH, STEPS
 from src.model_utils.paths import project_folder
 
 ROOT = project_folder()
@@ -272,7 +272,8 @@ def demo_answers(train="exit 0"):
 
 def test_run_demo_calls_its_steps_in_order(project, tmp_path):
     stub_environment(project, demo_answers())
-    done = run(project, "run_demo.sh", "out put", DEFRCN_DEMO_ARGS="--a.b=1 --c=2")
+    words = ("out put", "--from-scratch")
+    done = run(project, "run_demo.sh", *words, DEFRCN_DEMO_ARGS="--a.b=1 --c=2")
     assert done.returncode == 0, done.stderr
     output = tmp_path / "out put"  # below the caller's folder
     lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
@@ -305,8 +306,26 @@ def test_run_demo_calls_its_steps_in_order(project, tmp_path):
         assert line.startswith(start), line
         assert part in f"{line} ", line
     steps = (output / "steps.txt").read_text().splitlines()
-    assert steps[0] == "settings --a.b=1 --c=2 400"
+    assert steps[0] == "settings --from-scratch --a.b=1 --c=2 "
     assert [line.split()[0] for line in steps[1:]] == list(STEPS)
+
+
+def test_run_demo_uses_the_detector_and_encoder_of_the_project(project, tmp_path):
+    stub_environment(project, demo_answers())
+    done = run(project, "run_demo.sh", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("train.py ") == 1
+    assert "pretrain_encoder" not in done.stdout
+    assert done.stdout.count("left out, as configs/demo has it") == 2
+    assert "--src-path=configs/demo/shapes_base.ckpt " in done.stdout
+    assert "--eval_checkpoint_path=configs/demo/shapes_base.ckpt " in done.stdout
+    assert done.stdout.count("--pcb_modelpath=configs/demo/shapes_encoder.ckpt ") == 4
+    steps = (tmp_path / "out" / "steps.txt").read_text().splitlines()
+    assert [line.split()[0] for line in steps[1:]] == [s for s in STEPS if s not in FROM_SCRATCH]
+    done = run(project, "run_demo.sh", "other", DEFRCN_DEMO_ENCODER_STEPS="9")
+    assert done.returncode == 1
+    assert "goes with --from-scratch" in done.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_finished_demo_is_kept(project, tmp_path):
@@ -327,7 +346,7 @@ def test_a_finished_demo_is_kept(project, tmp_path):
     done = run(project, "run_demo.sh", "out", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert f"is in {output}.old-1 now" in done.stdout
-    assert done.stdout.count("train.py --config_path=configs/demo/") == 2
+    assert done.stdout.count("train.py --config_path=configs/demo/") == 1
     old = tmp_path / "out.old-1"
     for name in ("summary.json", "checkpoints/base/a.ckpt", "train_base.log"):
         assert (old / name).read_text() == name
@@ -340,19 +359,20 @@ def test_a_finished_demo_is_kept(project, tmp_path):
 
 def test_an_interrupted_demo_goes_on(project, tmp_path):
     python = stub_environment(project, demo_answers(train="exit 3"))
-    assert run(project, "run_demo.sh", "out").returncode == 3
+    assert run(project, "run_demo.sh", "out", "--from-scratch").returncode == 3
     python.write_text(f"#!/bin/sh\n{demo_answers()}\n")
-    done = run(project, "run_demo.sh", "out", DEFRCN_DEMO_ARGS="--seed=1")
+    done = run(project, "run_demo.sh", "out", "--from-scratch", DEFRCN_DEMO_ARGS="--seed=1")
     assert done.returncode == 1
-    assert "holds an interrupted demo with other settings (settings  400)" in done.stderr
-    done = run(project, "run_demo.sh", "out")
+    assert "interrupted demo with other settings (settings --from-scratch  )" in done.stderr
+    assert run(project, "run_demo.sh", "out").returncode == 1
+    done = run(project, "run_demo.sh", "out", "--from-scratch")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished before") == 1  # the pictures
     assert "-m src.demo.make_data --output" not in done.stdout.partition("train")[0]
     assert "--resume=true" in done.stdout
     log = (tmp_path / "out" / "train_base.log").read_text()
     assert len(log.splitlines()) == 2  # both attempts
-    done = run(project, "run_demo.sh", "out")
+    done = run(project, "run_demo.sh", "out", "--from-scratch")
     assert done.stdout.count("finished before") == len(STEPS)
     assert "-m src.demo.summary" in done.stdout
     assert not list(tmp_path.glob("out.old-*"))
@@ -366,7 +386,7 @@ def test_two_demos_in_one_folder(project, tmp_path):
     first = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         end = time.monotonic() + 30
-        while not (tmp_path / "out" / "train_base.log").exists():
+        while not (tmp_path / "out" / "train_novel.log").exists():
             assert time.monotonic() < end
             time.sleep(0.05)
         before = (tmp_path / "out" / "steps.txt").read_text()
@@ -383,7 +403,7 @@ def test_two_demos_in_one_folder(project, tmp_path):
 
 def test_run_demo_stops_when_training_fails(project):
     stub_environment(project, demo_answers(train="exit 3"))
-    done = run(project, "run_demo.sh")
+    done = run(project, "run_demo.sh", "--from-scratch")
     assert done.returncode == 3
     assert "eval.py" not in done.stdout
     assert "train" not in (project / "demo_output" / "steps.txt").read_text()
