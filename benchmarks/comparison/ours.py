@@ -14,7 +14,7 @@ from mindspore import Tensor
 from benchmarks.comparison import inputs
 from benchmarks.comparison.cases import Case
 from src.assembly.evaluation import detections, make_inference
-from src.assembly.training import make_detector
+from src.assembly.training import kernels_of, make_detector
 from src.data.batching import Batch
 from src.defrcn.data_types import DatasetInfo
 from src.defrcn.pcb import Calibrator, Prototypes
@@ -168,7 +168,12 @@ class Calibration:
         arrays = inputs.weights_for(specs)
         self.weights = inputs.fingerprint(arrays)
         encoder = ResNetEncoder(
-            arrays, identity="", source="", max_pixels=pcb.max_pixels, idle_wait=True
+            arrays,
+            identity="",
+            source="",
+            max_pixels=pcb.max_pixels,
+            idle_wait=True,
+            library=str(kernels_of(config) or ""),
         )
         self.given = inputs.calibration(case)
         prototypes = Prototypes(self.given.prototypes, np.ones(case.classes, np.int64))

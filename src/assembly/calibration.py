@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.assembly.data import encoder_path, read_sets
+from src.assembly.training import kernels_of
 from src.calibration.cache import FeatureCache, read_entry, write_entry
 from src.calibration.pictures import reader, support_boxes
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
@@ -28,6 +29,7 @@ from src.defrcn.pcb import (
     build_prototypes,
 )
 from src.defrcn.pcb_encoder import ResNetEncoder
+from src.kernels.library import has_fast_products
 from src.model_utils.config import Config
 from src.model_utils.errors import InputError
 from src.model_utils.set_names import is_few_shot
@@ -95,18 +97,20 @@ def make_encoder(config: Config) -> Encoder:
     """
     path = encoder_path(config)
     exact = config.input.input_shapes == "exact"
+    kernels = kernels_of(config)
     return _resnet(
         path,
         sha256_file(path),
         config.test.pcb.max_pixels,
         0 if exact else SHAPE_STEP,
         config.device_target == "CPU",
+        str(kernels) if kernels and has_fast_products(kernels) else "",
     )
 
 
 @lru_cache(maxsize=1)
 def _resnet(
-    path: Path, identity: str, max_pixels: int, shape_step: int, idle_wait: bool
+    path: Path, identity: str, max_pixels: int, shape_step: int, idle_wait: bool, library: str
 ) -> ResNetEncoder:
     """Several test sets, and evaluations during training, share what is compiled."""
     return ResNetEncoder(
@@ -116,6 +120,7 @@ def _resnet(
         max_pixels=max_pixels,
         shape_step=shape_step,
         idle_wait=idle_wait,
+        library=library,
     )
 
 

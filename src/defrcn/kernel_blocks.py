@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from src.defrcn.pcb_resnet import NUM_STAGES, ResNet
 from src.defrcn.resnet import STAGES, ResNetC4, Stem, max_pool_after_relu
 from src.defrcn.roi_align import ROIAlign
 from src.defrcn.rpn import RPNHead
@@ -169,17 +170,16 @@ class KernelBottleneck(nn.Cell):
 
 
 class KernelStem(nn.Cell):
-    """`resnet.Stem` with a frozen norm by a kernel, without gradient.
+    """A ResNet's first convolution, its frozen norm and pooling by a kernel, without gradient.
 
     Args:
-        stem: whose parameters it takes.
+        layer: the convolution.
+        norm: its norm.
         library: path of the kernels.
     """
 
-    def __init__(self, stem: Stem, library: str) -> None:
+    def __init__(self, layer: nn.Cell, norm: nn.Cell, library: str) -> None:
         super().__init__()
-        layer = stem.conv1
-        norm = layer.norm
         held = [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
         self.held = ParameterTuple(held)
         self.settings = Tensor(np.array([norm.eps], np.float64))
@@ -221,7 +221,8 @@ class KernelBackbone(nn.Cell):
         super().__init__()
         self.freeze_at = backbone.freeze_at
         frozen = self.freeze_at >= 1 and backbone.stem.conv1.foldable
-        self.stem = KernelStem(backbone.stem, library) if frozen else RowStem(backbone.stem)
+        layer = backbone.stem.conv1
+        self.stem = KernelStem(layer, layer.norm, library) if frozen else RowStem(backbone.stem)
         for number, name in enumerate(STAGES, start=2):
             blocks = [
                 KernelBottleneck(
@@ -263,6 +264,60 @@ class KernelBackbone(nn.Cell):
         if stage == self.freeze_at or (stage == 4 and self.freeze_at > 4):
             return ops.stop_gradient(features)
         return features
+
+
+class EncoderBlock(nn.Cell):
+    """`pcb_resnet.Bottleneck` with frozen norms by a kernel, without gradient.
+
+    Args:
+        block: whose parameters it takes.
+        library: path of the kernels.
+        stride: of its 3x3 convolution and of its shortcut, cells.
+    """
+
+    def __init__(self, block: nn.Cell, library: str, stride: int) -> None:
+        super().__init__()
+        layers = [(block.conv1, block.bn1), (block.conv2, block.bn2), (block.conv3, block.bn3)]
+        if block.projected:
+            layers.append((block.downsample[0], block.downsample[1]))
+        held: list[Parameter] = []
+        for layer, norm in layers:
+            held += [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        self.held = ParameterTuple(held)
+        self.settings = Tensor(np.array([block.bn1.eps, 0, 0, 0], np.float64))
+        self.stride = rows_of(stride)
+        name = "EncoderBlockProjected" if block.projected else "EncoderBlock"
+        self.kernel = kernel(library, name, (FLOAT,))
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, H, W, C) -> (N, H / stride, W / stride, D), rounded up."""
+        return self.kernel(features, *self.held, self.settings, self.stride)[0]
+
+
+class KernelEncoder(nn.Cell):
+    """`pcb_resnet.ResNet` by kernels, as it is used: norms frozen, no masks, no gradient.
+
+    Args:
+        net: whose parameters it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, net: ResNet, library: str) -> None:
+        super().__init__()
+        self.stem = KernelStem(net.conv1, net.bn1, library)
+        blocks = [
+            EncoderBlock(block, library, 2 if stage and not number else 1)
+            for stage in range(NUM_STAGES)
+            for number, block in enumerate(getattr(net, f"layer{stage + 1}"))
+        ]
+        self.blocks = nn.CellList(blocks)
+
+    def construct(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, H / 32, W / 32, C), rounded up."""
+        out = self.stem(images)
+        for block in self.blocks:
+            out = block(out)
+        return out
 
 
 def _roi_align(library: str) -> ops.Custom:

@@ -14,6 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
+from src.defrcn.kernel_blocks import KernelEncoder
 from src.defrcn.pcb_resnet import ResNet, layout_of
 from src.util import idle_thread
 from src.weights.parameter_rules import shapes_of
@@ -82,6 +83,7 @@ class ResNetEncoder:
             its multiples (with masks, so features are the same) and compiles once for each such
             shape: for accelerators that want fixed shapes.
         idle_wait: see `util.idle_thread`, for the CPU.
+        library: path of the kernels in C++ to use where `shape_step` is 0; "" for none.
 
     Raises:
         InputError: the parameters are not those of such a network.
@@ -98,6 +100,7 @@ class ResNetEncoder:
         max_pixels: int,
         shape_step: int = 0,
         idle_wait: bool = False,
+        library: str = "",
     ) -> None:
         self.layout = layout_of(shapes_of(params), source)
         self.identity = identity
@@ -106,17 +109,26 @@ class ResNetEncoder:
         self.idle_wait = idle_wait
         self._fc = (params["fc.weight"], params["fc.bias"])
         self._calls = 0
-        self._step = self._compile(params)
+        self._step = self._compile(params, library)
 
-    def _compile(self, params: Mapping[str, np.ndarray]) -> Callable:
+    def _compile(self, params: Mapping[str, np.ndarray], library: str) -> Callable:
         net = ResNet(self.layout, masked=self.shape_step > 0)
         for parameter in net.get_parameters():
             parameter.requires_grad = False
             parameter.set_data(Tensor(np.asarray(params[parameter.name], np.float32)))
 
-        @ms.jit(fullgraph=True)
-        def encode(images: Tensor, size: Tensor) -> Tensor:
-            return net(images, size).transpose(0, 2, 3, 1)
+        if library and not self.shape_step:
+            by_kernels = KernelEncoder(net, library)
+
+            @ms.jit(fullgraph=True)
+            def encode(images: Tensor, size: Tensor) -> Tensor:
+                return by_kernels(images)
+
+        else:
+
+            @ms.jit(fullgraph=True)
+            def encode(images: Tensor, size: Tensor) -> Tensor:
+                return net(images, size).transpose(0, 2, 3, 1)
 
         if self.shape_step:
             return encode

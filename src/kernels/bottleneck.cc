@@ -198,25 +198,30 @@ struct Block {
 
 float *Out(void **params, int64_t place) { return static_cast<float *>(params[place]); }
 
-void FrozenForward(void **params, int64_t **shapes, bool projected) {
-  const Block block(params, shapes, projected);
+// y, and both inner maps. The stride sits in the first convolution, or with `late` in the second,
+// of whose output every stride-th cell is kept: h1 has all cells then.
+void Frozen(const Block &block, bool projected, bool late, float *y, float *h1, float *h2) {
   const ConvNorm &one = block.first, &two = block.second, &three = block.third;
-  float *y = Out(params, block.next + 2);
-  float *h1 = Out(params, block.next + 3), *h2 = Out(params, block.next + 4);
   const Strided input(block.x, block.in, block.stride);
-  const Map &map = input.map();
-  const int64_t rows = map.rows();
+  const int64_t rows = input.map().rows();
+  const Map map = late ? block.in : input.map();
   const Folded fold1(one, block.eps()), fold2(two, block.eps()), fold3(three, block.eps());
   const Scratch weight1(one.out * one.in), weight3(three.out * three.in);
   ScaleRows(one.weight, fold1.scale.data(), one.out, one.in, weight1.data());
   ScaleRows(three.weight, fold3.scale.data(), three.out, three.in, weight3.data());
-  PointwiseAndClip(input.data(), weight1.data(), rows, one.in, one.out, fold1.shift.data(), nullptr,
-                   h1);
+  PointwiseAndClip(late ? block.x : input.data(), weight1.data(), map.rows(), one.in, one.out,
+                   fold1.shift.data(), nullptr, h1);
   Finish finish;
   finish.shift = fold2.shift.data();
   finish.relu = true;
+  const Scratch all(late && block.stride != 1 ? map.rows() * two.out : 0);
+  float *second = late && block.stride != 1 ? all.data() : h2;
   Convolve3x3(h1, {map.images, map.height, map.width, two.in}, two.weight, fold2.scale.data(),
-              two.out, finish, h2);
+              two.out, finish, second);
+  if (second != h2) {
+    const Strided kept(second, {map.images, map.height, map.width, two.out}, block.stride);
+    std::copy(kept.data(), kept.data() + rows * two.out, h2);
+  }
   std::vector<float> shift = fold3.shift;
   Addend more{input.data(), nullptr, three.out};
   const Scratch weight_s(projected ? block.shortcut.out * block.shortcut.in : 0);
@@ -228,6 +233,18 @@ void FrozenForward(void **params, int64_t **shapes, bool projected) {
     more = {input.data(), weight_s.data(), side.in};
   }
   PointwiseAndClip(h2, weight3.data(), rows, three.in, three.out, shift.data(), &more, y);
+}
+
+void FrozenForward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  Frozen(block, projected, false, Out(params, block.next + 2), Out(params, block.next + 3),
+         Out(params, block.next + 4));
+}
+
+void EncoderForward(void **params, int64_t **shapes, bool projected) {
+  const Block block(params, shapes, projected);
+  const Scratch h1(block.in.rows() * block.first.out), h2(block.in.rows() * block.second.out);
+  Frozen(block, projected, true, Out(params, block.next + 2), h1.data(), h2.data());
 }
 
 // The gradient (D, C) of a weight from that of its output (R, D) and its input (R, C).
@@ -662,6 +679,25 @@ extern "C" Shapes FrozenBlockGradInferShape(int *, int64_t **shapes, void *) {
 
 extern "C" Shapes FrozenBlockProjectedGradInferShape(int *, int64_t **shapes, void *) {
   return BackwardShapes(shapes, true);
+}
+
+// A block with the stride in its 3x3 convolution, without gradient. In: as FrozenBlock. Out: y.
+extern "C" int EncoderBlock(int, void **params, int *, int64_t **shapes, const char **, void *,
+                            void *) {
+  return Guarded(EncoderForward, params, shapes, false);
+}
+
+extern "C" int EncoderBlockProjected(int, void **params, int *, int64_t **shapes, const char **,
+                                     void *, void *) {
+  return Guarded(EncoderForward, params, shapes, true);
+}
+
+extern "C" Shapes EncoderBlockInferShape(int *, int64_t **shapes, void *) {
+  return {ForwardShapes(shapes, false)[0]};
+}
+
+extern "C" Shapes EncoderBlockProjectedInferShape(int *, int64_t **shapes, void *) {
+  return {ForwardShapes(shapes, true)[0]};
 }
 
 // With norms of the batch. In: as FrozenBlock. Out: y; the output of each convolution; mean and

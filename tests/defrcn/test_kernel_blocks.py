@@ -229,11 +229,12 @@ def test_stem(kernels, size):
         value = rng.uniform(low, 1, parameter.shape)
         parameter.set_data(Tensor(value.astype(np.float32)))
     images = Tensor(rng.normal(size=(size[0], 3, *size[1:])).astype(np.float32))
-    found = KernelStem(twin, kernels)(images).asnumpy().transpose(0, 3, 1, 2)
+    layer = twin.conv1
+    found = KernelStem(layer, layer.norm, kernels)(images).asnumpy().transpose(0, 3, 1, 2)
     np.testing.assert_allclose(found, twin(images).asnumpy(), rtol=1e-4, atol=1e-5)
     broken = images.asnumpy().copy()
     broken[0, 0, 2, 2] = np.nan
-    assert np.isnan(KernelStem(twin, kernels)(Tensor(broken)).asnumpy()).any()
+    assert np.isnan(KernelStem(layer, layer.norm, kernels)(Tensor(broken)).asnumpy()).any()
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])

@@ -116,6 +116,17 @@ def test_pieces_and_padding_change_nothing(monkeypatch):
     assert np.abs(found - whole).max() > 1e-3 * scale
 
 
+def test_kernels_give_the_same_maps(kernels):
+    plain, by_kernels = encoder(), encoder(library=kernels)
+    in_pieces = encoder(library=kernels, max_pixels=30000)
+    for size in ((237, 205), (64, 64), (33, 200), (40, 1), (1, 1)):
+        picture = pixels(*size)
+        expected = plain.feature_map(picture)
+        scale = np.abs(expected).max()
+        for found in (by_kernels.feature_map(picture), in_pieces.feature_map(picture)):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
+
+
 @pytest.mark.parametrize("size", [(333, 259), (40, 5000), (5000, 40), (2000, 3000), (1, 1)])
 @pytest.mark.parametrize("max_pixels", [1, 90_000, 10**6])
 def test_pieces_cover_the_map_once_within_the_limit(size, max_pixels):
@@ -139,14 +150,15 @@ def test_pieces_cover_the_map_once_within_the_limit(size, max_pixels):
     assert (cells == 1).all()
 
 
-def test_all_sizes_are_compiled_once():
-    found = encoder()
+@pytest.mark.parametrize("by_kernels", [False, True])
+def test_all_sizes_are_compiled_once(by_kernels, kernels):
+    found = encoder(library=kernels if by_kernels else "")
     found.feature_map(pixels(64, 64))
     compiled = len(ms_compile_cache)
     for size in ((70, 90), (33, 200), (200, 33)):
         assert found.feature_map(pixels(*size)).shape[:2] == tuple(-(-s // 32) for s in size)
     assert len(ms_compile_cache) == compiled
-    padded = encoder(shape_step=128)
+    padded = encoder(shape_step=128, library=kernels if by_kernels else "")
     for size in ((100, 100), (128, 90), (200, 128), (130, 33)):
         padded.feature_map(pixels(*size))
     assert len(ms_compile_cache) == compiled + 2  # 128 x 128 and 256 x 128

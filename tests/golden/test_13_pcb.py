@@ -26,10 +26,11 @@ KINDS = ("fsod", "gfsod")
 TREE = golden.HERE / "tree" if not (golden.root() / "tree").exists() else golden.root() / "tree"
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    state = golden.state_dict("pcb")
-    return ResNetEncoder(state, identity="golden", source="golden", max_pixels=MAX_PIXELS)
+@pytest.fixture(scope="module", params=["plain", "kernels"])
+def encoder(request):
+    library = request.getfixturevalue("kernels") if request.param == "kernels" else ""
+    settings = {"identity": "golden", "source": "golden", "max_pixels": MAX_PIXELS}
+    return ResNetEncoder(golden.state_dict("pcb"), **settings, library=library)
 
 
 @pytest.fixture(params=KINDS)
