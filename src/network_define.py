@@ -15,10 +15,10 @@ from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.proposal_generator import ProposalGenerator
-from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads
+from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads, ROILosses
 from src.defrcn.resnet import STRIDE, ResNetC4, freeze, make_stage, norm_of
 from src.defrcn.roi_align import ROIAlign
-from src.defrcn.rpn import RPN, ConvBias, RPNHead
+from src.defrcn.rpn import RPN, ConvBias, RPNHead, RPNLosses
 from src.model_utils.config import ModelSection, Solver
 from src.model_utils.errors import InputError
 from src.sgd_optimizer import SGD, weight_decay_of
@@ -96,9 +96,11 @@ def _rpn(model: ModelSection, channels: int) -> RPN:
             num_samples=rpn.batch_size_per_image,
             positive_fraction=rpn.positive_fraction,
         ),
-        box_weights=rpn.bbox_reg_weights,
-        smooth_l1_beta=rpn.smooth_l1_beta,
-        loss_weights=(rpn.loss_weight, rpn.loss_weight * rpn.bbox_loss_weight),
+        RPNLosses(
+            rpn.bbox_reg_weights,
+            rpn.smooth_l1_beta,
+            (rpn.loss_weight, rpn.loss_weight * rpn.bbox_loss_weight),
+        ),
     )
 
 
@@ -130,9 +132,8 @@ def _roi_heads(
             num_classes=num_classes,
             append_gt=roi.append_gt,
         ),
+        ROILosses(roi.bbox_reg_weights, roi.smooth_l1_beta, roi.bbox_loss_weight),
         box_weights=roi.bbox_reg_weights,
-        smooth_l1_beta=roi.smooth_l1_beta,
-        box_loss_weight=roi.bbox_loss_weight,
     )
 
 

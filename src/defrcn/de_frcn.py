@@ -126,17 +126,15 @@ class DeFRCN(nn.Cell):
         height, width = features.shape[1], features.shape[2]
         # Rounded up.
         valid_size = -ops.floor(padded_size.astype(ms.float32) * (-1.0 / STRIDE))
-        mask = valid_mask(height, width, padded_size[0], padded_size[1], STRIDE)
-        mask = mask.reshape(1, height, width, 1)
-        per_cell = mask.reshape(-1, 1) + ops.zeros(
-            (1, self.proposal_generator.anchors.num_cell_anchors), ms.float32
-        )
-        anchor_valid = per_cell.reshape(-1) > 0
+        num_cell_anchors = self.proposal_generator.anchors.num_cell_anchors
         if self.rpn_scale is not None:
             features = self.affine_rpn(scale_gradient(features, self.rpn_scale))
-        if self.masked:
-            features = features * mask
-        return features, valid_size, anchor_valid
+        if not self.masked:
+            return features, valid_size, ops.ones((height * width * num_cell_anchors,), ms.bool_)
+        mask = valid_mask(height, width, padded_size[0], padded_size[1], STRIDE)
+        mask = mask.reshape(1, height, width, 1)
+        per_cell = mask.reshape(-1, 1) + ops.zeros((1, num_cell_anchors), ms.float32)
+        return features * mask, valid_size, per_cell.reshape(-1) > 0
 
     def rcnn_features(self, features: Tensor) -> Tensor:
         """The map that the second stage pools from."""

@@ -24,6 +24,8 @@ from src.defrcn.kernel_blocks import (
     rows_of,
 )
 from src.defrcn.proposal_generator import ProposalGenerator, settings_of
+from src.defrcn.rcnn import ROILosses
+from src.defrcn.rpn import RPNLosses
 
 
 # MindSpore reads these functions' text; it takes no variable number of arguments here.
@@ -180,13 +182,88 @@ class KernelSquareSum(nn.Cell):
         return self.kernel(*tensors)[0].reshape(())
 
 
+def _losses(library: str, name: str, num_inputs: int) -> ops.Custom:
+    scaled = kernel(library, "ScaledPair", (ms.float32, ms.float32))
+    z = ops.ZerosLike()
+
+    def back_of_7(a, b, c, d, e, f, g, out, d_out):  # noqa: ANN001,ANN202
+        first, second = scaled(out[2], out[3], d_out[0], d_out[1])
+        return first, second, z(c), z(d), z(e), z(f), z(g)
+
+    def back_of_8(a, b, c, d, e, f, g, h, out, d_out):  # noqa: ANN001,ANN202
+        first, second = scaled(out[2], out[3], d_out[0], d_out[1])
+        return first, second, z(c), z(d), z(e), z(f), z(g), z(h)
+
+    back = {7: back_of_7, 8: back_of_8}[num_inputs]
+    return kernel(library, name, (ms.float32,) * 4, back)
+
+
+class KernelRPNLosses(RPNLosses):
+    """`RPNLosses` by a kernel, which finds the gradients at once.
+
+    Args:
+        losses: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, losses: RPNLosses, library: str) -> None:
+        super().__init__(losses.box_weights, losses.smooth_l1_beta, losses.weights)
+        settings = [*self.box_weights, self.smooth_l1_beta, *self.weights]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.kernel = _losses(library, "RPNLosses", 8)
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        index: Tensor,
+        gt_boxes: Tensor,
+        positive: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See `RPNLosses`."""
+        given = (logits, deltas, anchors, index, gt_boxes, positive, valid)
+        out = self.kernel(*given, self.settings)
+        return out[0].reshape(()), out[1].reshape(())
+
+
+class KernelROILosses(ROILosses):
+    """`ROILosses` by a kernel, which finds the gradients at once.
+
+    Args:
+        losses: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, losses: ROILosses, library: str) -> None:
+        super().__init__(losses.box_weights, losses.smooth_l1_beta, losses.box_loss_weight)
+        settings = [*self.box_weights, self.smooth_l1_beta, self.box_loss_weight]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.kernel = _losses(library, "ROILosses", 7)
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        boxes: Tensor,
+        classes: Tensor,
+        gt_boxes: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """See `ROILosses`."""
+        out = self.kernel(logits, deltas, boxes, classes, gt_boxes, valid, self.settings)
+        return out[0].reshape(()), out[1].reshape(())
+
+
 def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     """Exchange parts of a detector for kernels.
 
     Args:
         net: `DeFRCN` after `make_fast`, for CPU.
         library: path of the kernels, see `kernels.library.built`.
-        blocks: also pooling and the stages, see `kernels.library.has_fast_products`.
+        blocks: also pooling, stages and losses, which round otherwise; see
+            `kernels.library.has_fast_products`.
     """
     rpn, heads = net.proposal_generator, net.roi_heads
     rpn.train_proposals = KernelProposals(rpn.train_proposals, library)
@@ -195,6 +272,8 @@ def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     heads.targets = KernelROITargets(heads.targets, library)
     if not blocks:
         return
+    rpn.losses_of = KernelRPNLosses(rpn.losses_of, library)
+    heads.losses_of = KernelROILosses(heads.losses_of, library)
     with names_kept(net):
         if not net.masked:
             net.backbone = KernelBackbone(net.backbone, library)

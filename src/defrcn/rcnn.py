@@ -79,6 +79,54 @@ class BoxMaps(nn.Cell):
         return ops.mean(maps, (2, 3))
 
 
+class ROILosses(nn.Cell):
+    """Both losses of the second stage, see `rcnn_losses`; the box loss is weighted.
+
+    Args:
+        box_weights: see `box_ops.encode_boxes`.
+        smooth_l1_beta: 0 for L1.
+        box_loss_weight: factor of the box loss.
+    """
+
+    def __init__(
+        self, box_weights: tuple[float, ...], smooth_l1_beta: float, box_loss_weight: float
+    ) -> None:
+        super().__init__()
+        self.box_weights, self.smooth_l1_beta = box_weights, smooth_l1_beta
+        self.box_loss_weight = box_loss_weight
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        boxes: Tensor,
+        classes: Tensor,
+        gt_boxes: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Class and box loss, scalars.
+
+        Args:
+            logits: (N * S, K + 1).
+            deltas: (N * S, 4K).
+            boxes: (N, S, 4) sampled boxes, model frame.
+            classes: (N, S) int32, K for background.
+            gt_boxes: (N, S, 4) matched ground truth.
+            valid: (N, S) bool.
+        """
+        loss_cls, loss_box = rcnn_losses(
+            logits,
+            deltas,
+            boxes.reshape(-1, 4),
+            classes.reshape(-1),
+            gt_boxes.reshape(-1, 4),
+            valid.reshape(-1),
+            box_weights=self.box_weights,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        return loss_cls, loss_box * self.box_loss_weight
+
+
 class Res5ROIHeads(nn.Cell):
     """The second stage: pooling, res5, class and box layers, targets and losses.
 
@@ -88,9 +136,8 @@ class Res5ROIHeads(nn.Cell):
         layout: `BoxMaps`, between the two.
         box_predictor: `BoxPredictor`.
         targets: `ROITargets`.
+        losses_of: `ROILosses`.
         box_weights: see `box_ops.encode_boxes`.
-        smooth_l1_beta: 0 for L1.
-        box_loss_weight: factor of the box loss.
 
     Inputs:
         - **features** (Tensor) - (N, H, W, C) float32.
@@ -108,10 +155,9 @@ class Res5ROIHeads(nn.Cell):
         layout: nn.Cell,
         box_predictor: nn.Cell,
         targets: nn.Cell,
+        losses_of: nn.Cell,
         *,
         box_weights: tuple[float, ...],
-        smooth_l1_beta: float,
-        box_loss_weight: float,
     ) -> None:
         super().__init__()
         self.pooler = pooler
@@ -119,9 +165,8 @@ class Res5ROIHeads(nn.Cell):
         self.layout = layout
         self.box_predictor = box_predictor
         self.targets = targets
+        self.losses_of = losses_of
         self.box_weights = box_weights
-        self.smooth_l1_beta = smooth_l1_beta
-        self.box_loss_weight = box_loss_weight
 
     def construct(
         self, features: Tensor, boxes: Tensor, valid_size: Tensor
@@ -166,17 +211,7 @@ class Res5ROIHeads(nn.Cell):
         )
         rows = self.box_features(features, boxes, valid_size)
         logits, deltas = self.box_predictor.train_forward(rows, dropout_noise)
-        loss_cls, loss_box = rcnn_losses(
-            logits,
-            deltas,
-            boxes.reshape(-1, 4),
-            classes.reshape(-1),
-            target.reshape(-1, 4),
-            used.reshape(-1),
-            box_weights=self.box_weights,
-            smooth_l1_beta=self.smooth_l1_beta,
-        )
-        return loss_cls, loss_box * self.box_loss_weight
+        return self.losses_of(logits, deltas, boxes, classes, target, used)
 
     def decode(
         self, proposals: Tensor, logits: Tensor, deltas: Tensor, image_sizes: Tensor

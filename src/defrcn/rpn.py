@@ -125,8 +125,10 @@ def rpn_losses(
         Classification and box loss, scalars.
     """
     label = positive.astype(ms.float32)
-    # log(1 + exp(-|x|)) + max(x, 0) - x * y: binary cross-entropy that cannot overflow.
-    entropy = ops.log1p(ops.exp(-ops.abs(logits))) + ops.relu(logits) - logits * label
+    # log(1 + exp(-|x|)) + max(x, 0) - x * y: binary cross-entropy that cannot overflow. The
+    # maximum is written so that the slope at 0 is 1/2 - y, where relu's makes it -y.
+    size = ops.abs(logits)
+    entropy = ops.log1p(ops.exp(-size)) + 0.5 * (logits + size) - logits * label
     total = ops.ReduceSum()
     loss_cls = total(entropy * valid.astype(ms.float32))
     # An unused slot holds no box: its target is replaced, or log(0) would give NaN gradients.
@@ -134,6 +136,60 @@ def rpn_losses(
     target = ops.stop_gradient(box_ops.encode_boxes(anchors, gt_boxes, box_weights))
     distance = absolute_or_smooth_l1(deltas - target, smooth_l1_beta)
     return loss_cls, total(distance * ops.expand_dims(label, 1))
+
+
+class RPNLosses(nn.Cell):
+    """Both losses of the first stage, means over the samples of all images, weighted.
+
+    Args:
+        box_weights: see `box_ops.encode_boxes`.
+        smooth_l1_beta: 0 for L1.
+        weights: of the classification and the box loss.
+    """
+
+    def __init__(
+        self,
+        box_weights: tuple[float, ...],
+        smooth_l1_beta: float,
+        weights: tuple[float, float],
+    ) -> None:
+        super().__init__()
+        self.box_weights, self.smooth_l1_beta = box_weights, smooth_l1_beta
+        self.weights = weights
+
+    def construct(
+        self,
+        logits: Tensor,
+        deltas: Tensor,
+        anchors: Tensor,
+        index: Tensor,
+        gt_boxes: Tensor,
+        positive: Tensor,
+        valid: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Classification and box loss, scalars.
+
+        Args:
+            logits: (N * S,) at the sampled anchors.
+            deltas: (N * S, 4).
+            anchors: (A, 4), model frame.
+            index: (N, S) int32 into them.
+            gt_boxes: (N, S, 4) matched ground truth.
+            positive: (N, S) bool.
+            valid: (N, S) bool.
+        """
+        loss_cls, loss_box = rpn_losses(
+            logits,
+            deltas,
+            ops.gather(anchors, index.reshape(-1), 0),
+            gt_boxes.reshape(-1, 4),
+            positive.reshape(-1),
+            valid.reshape(-1),
+            box_weights=self.box_weights,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        share = 1.0 / (index.shape[0] * index.shape[1])
+        return loss_cls * share * self.weights[0], loss_box * share * self.weights[1]
 
 
 class RPN(nn.Cell):
@@ -145,9 +201,7 @@ class RPN(nn.Cell):
         train_proposals: `ProposalGenerator` for training.
         test_proposals: `ProposalGenerator` for inference.
         targets: `RPNTargets`.
-        box_weights: see `box_ops.encode_boxes`.
-        smooth_l1_beta: 0 for L1.
-        loss_weights: of the classification and the box loss.
+        losses_of: `RPNLosses`.
 
     Inputs:
         - **features** (Tensor) - (N, H, W, C) float32.
@@ -165,10 +219,7 @@ class RPN(nn.Cell):
         train_proposals: nn.Cell,
         test_proposals: nn.Cell,
         targets: nn.Cell,
-        *,
-        box_weights: tuple[float, ...],
-        smooth_l1_beta: float,
-        loss_weights: tuple[float, float],
+        losses_of: nn.Cell,
     ) -> None:
         super().__init__()
         self.rpn_head = rpn_head
@@ -176,9 +227,7 @@ class RPN(nn.Cell):
         self.train_proposals = train_proposals
         self.test_proposals = test_proposals
         self.targets = targets
-        self.box_weights = box_weights
-        self.smooth_l1_beta = smooth_l1_beta
-        self.loss_weights = loss_weights
+        self.losses_of = losses_of
 
     def construct(
         self, features: Tensor, anchor_valid: Tensor, image_sizes: Tensor
@@ -218,20 +267,10 @@ class RPN(nn.Cell):
             anchors, anchor_valid, gt_boxes, gt_valid, noise
         )
         sampled_logits, sampled_deltas = self.rpn_head.at_anchors(features, logits, deltas, index)
-        loss_cls, loss_box = rpn_losses(
-            sampled_logits,
-            sampled_deltas,
-            ops.gather(anchors, index.reshape(-1), 0),
-            gt_boxes.reshape(-1, 4),
-            positive.reshape(-1),
-            valid.reshape(-1),
-            box_weights=self.box_weights,
-            smooth_l1_beta=self.smooth_l1_beta,
+        loss_cls, loss_box = self.losses_of(
+            sampled_logits, sampled_deltas, anchors, index, gt_boxes, positive, valid
         )
-        share = 1.0 / (index.shape[0] * index.shape[1])
-        loss_cls, loss_box = loss_cls * share, loss_box * share
         proposals, _, valid = self.train_proposals(
             logits, deltas, anchors, anchor_valid, image_sizes
         )
-        weight_cls, weight_box = self.loss_weights
-        return loss_cls * weight_cls, loss_box * weight_box, proposals, valid
+        return loss_cls, loss_box, proposals, valid

@@ -12,7 +12,14 @@ from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.fast import SampledRPNHead
 from src.defrcn.proposal_generator import ProposalGenerator
-from src.defrcn.rpn import RPN, ConvBias, RPNHead, absolute_or_smooth_l1, rpn_losses
+from src.defrcn.rpn import (
+    RPN,
+    ConvBias,
+    RPNHead,
+    RPNLosses,
+    absolute_or_smooth_l1,
+    rpn_losses,
+)
 from tests.helpers.small import MODES, boxes_in
 
 CHANNELS, ANCHORS = 6, 3
@@ -164,6 +171,26 @@ def test_gradients_are_finite_with_empty_slots_and_without_positives():
         assert (gradients[0].asnumpy()[valid:] == 0).all()
 
 
+@MODES
+def test_the_slope_at_0_is_that_of_a_logistic_function(mode):
+    """ReLU's own slope there would pull a positive twice as far as the official code does."""
+    box = Tensor(boxes_in((50, 50), 2, 0))
+    rest = (Tensor(np.zeros((2, 4), np.float32)), box, box)
+    used = Tensor(np.ones(2, bool))
+
+    def total(logits, positive):
+        return losses(logits, *rest, positive, used)[0]
+
+    slope = ms.grad(total)
+
+    def slopes(logits, positive):
+        return slope(logits, positive)
+
+    positive = Tensor(np.array([True, False]))
+    found = mode(slopes)(Tensor(np.zeros(2, np.float32)), positive)
+    np.testing.assert_array_equal(found.asnumpy(), [-0.5, 0.5])
+
+
 def rpn(kind):
     proposals = ProposalGenerator(
         pre_nms_topk=72,
@@ -178,9 +205,7 @@ def rpn(kind):
         proposals,
         proposals,
         RPNTargets(iou_thresholds=(0.3, 0.7), num_samples=24, positive_fraction=0.5),
-        box_weights=(1.0, 1.0, 1.0, 1.0),
-        smooth_l1_beta=0.0,
-        loss_weights=(1.0, 1.0),
+        RPNLosses((1.0, 1.0, 1.0, 1.0), 0.0, (1.0, 1.0)),
     )
 
 
