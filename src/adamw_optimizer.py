@@ -12,6 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+BETA2, EPS = 0.99, 1e-8
+
 
 def _like(parameters: Sequence[Parameter], kind: str) -> ms.ParameterTuple:
     """Zeros of the shapes of `parameters`, named after them."""
@@ -30,6 +32,7 @@ class AdamW(nn.Cell):
         beta1: how much of the mean gradient is kept at each step.
         beta2: the same for the mean square.
         eps: added to the root.
+        in_one: one operator for the whole step, see `defrcn.kernels.KernelAdamWStep`, or None.
 
     Inputs:
         - **gradients** (tuple of Tensor) - in the order of `parameters`.
@@ -41,8 +44,9 @@ class AdamW(nn.Cell):
         parameters: Sequence[Parameter],
         decays: Sequence[float],
         beta1: float = 0.9,
-        beta2: float = 0.99,
-        eps: float = 1e-8,
+        beta2: float = BETA2,
+        eps: float = EPS,
+        in_one: nn.Cell | None = None,
     ) -> None:
         super().__init__()
         self.parameters = ms.ParameterTuple(parameters)
@@ -53,6 +57,7 @@ class AdamW(nn.Cell):
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
+        self.in_one = in_one
         self.adam = ops.Adam()  # one pass over the numbers, where single operators make a dozen
 
     @property
@@ -62,6 +67,9 @@ class AdamW(nn.Cell):
 
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
         """Make one step; returns `lr`."""
+        if self.in_one is not None:
+            kept = (self.steps, self.parameters, self.means, self.squares)
+            return self.in_one(lr, *kept, gradients)
         steps = self.steps + 1.0
         ops.assign(self.steps, steps)
         # Both means start at zero; these factors undo the bias towards it (Adam, sec. 3).

@@ -9,11 +9,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from src.adamw_optimizer import AdamW
+from src.adamw_optimizer import BETA2, EPS, AdamW
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.de_frcn import DeFRCN
+from src.defrcn.kernels import KernelAdamWStep, KernelSGDStep
 from src.defrcn.proposal_generator import ProposalGenerator
 from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads, ROILosses
 from src.defrcn.resnet import STRIDE, ResNetC4, freeze, make_stage, norm_of
@@ -150,8 +151,14 @@ def set_parameters(cells: Sequence[Parameter], values: dict[str, np.ndarray]) ->
             ops.assign(parameter, Tensor(np.asarray(values[parameter.name], np.float32)))
 
 
-def build_optimizer(net: nn.Cell, solver: Solver) -> SGD | AdamW:
-    """The optimizer of the `solver` section over the trainable parameters, each with its decay."""
+def build_optimizer(net: nn.Cell, solver: Solver, library: str = "") -> SGD | AdamW:
+    """The optimizer of the `solver` section over the trainable parameters, each with its decay.
+
+    Args:
+        net: the detector.
+        solver: the section.
+        library: path of the kernels in C++ to use, see `kernels.library.built`; "" for none.
+    """
     parameters = net.trainable_params()
     decays = [
         weight_decay_of(
@@ -162,9 +169,14 @@ def build_optimizer(net: nn.Cell, solver: Solver) -> SGD | AdamW:
         )
         for parameter in parameters
     ]
+    step: nn.Cell | None = None
     if solver.optimizer == "adamw":
-        return AdamW(parameters, decays, beta1=solver.momentum)
-    return SGD(parameters, decays, solver.momentum, solver.nesterov)
+        if library:
+            step = KernelAdamWStep(decays, solver.momentum, BETA2, EPS, library)
+        return AdamW(parameters, decays, beta1=solver.momentum, in_one=step)
+    if library:
+        step = KernelSGDStep(decays, solver.momentum, solver.nesterov, library)
+    return SGD(parameters, decays, solver.momentum, solver.nesterov, in_one=step)
 
 
 def _dynamic(*shape: int | None, dtype: ms.Type = ms.float32) -> Tensor:

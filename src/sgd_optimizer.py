@@ -56,6 +56,7 @@ class SGD(nn.Cell):
         decays: weight decay of each.
         momentum: as above.
         nesterov: step along `g + momentum * v`.
+        in_one: one operator for the whole step, see `defrcn.kernels.KernelSGDStep`, or None.
 
     Inputs:
         - **gradients** (tuple of Tensor) - in the order of `parameters`.
@@ -68,6 +69,7 @@ class SGD(nn.Cell):
         decays: Sequence[float],
         momentum: float,
         nesterov: bool = False,
+        in_one: nn.Cell | None = None,
     ) -> None:
         super().__init__()
         self.parameters = ms.ParameterTuple(parameters)
@@ -78,6 +80,7 @@ class SGD(nn.Cell):
         self.decays = tuple(float(decay) for decay in decays)
         self.momentum = momentum
         self.nesterov = nesterov
+        self.in_one = in_one
 
     @property
     def state(self) -> tuple[Parameter, ...]:
@@ -86,6 +89,8 @@ class SGD(nn.Cell):
 
     def construct(self, gradients: tuple[Tensor, ...], lr: Tensor) -> Tensor:
         """Make one step; returns `lr`."""
+        if self.in_one is not None:
+            return self.in_one(lr, self.parameters, self.velocities, gradients)
         one_step = ops.Partial()(_step, self.momentum, self.nesterov, lr)
         done = ops.HyperMap()(one_step, self.decays, self.parameters, self.velocities, gradients)
         return ops.depend(lr, done)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from src.adamw_optimizer import AdamW
+from src.adamw_optimizer import BETA2, EPS, AdamW
+from src.defrcn.kernels import KernelAdamWStep
 
 SHAPES = {"a.weight": (3, 2), "a.bias": (3,)}
 DECAYS = (0.1, 0.0)
 
 
-def optimizer():
+def optimizer(library=""):
     rng = np.random.default_rng(0)
     return AdamW(
         [
@@ -20,6 +21,7 @@ def optimizer():
             for n, s in SHAPES.items()
         ],
         DECAYS,
+        in_one=KernelAdamWStep(DECAYS, 0.9, BETA2, EPS, library) if library else None,
     )
 
 
@@ -39,8 +41,9 @@ def oracle(weights, gradients, rates):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-def test_four_steps(compiled):
-    adamw = optimizer()
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_four_steps(compiled, by_kernel, kernels):
+    adamw = optimizer(kernels if by_kernel else "")
     start = [p.asnumpy().copy() for p in adamw.parameters]
     rng = np.random.default_rng(1)
     gradients = [
@@ -56,6 +59,7 @@ def test_four_steps(compiled):
         step(Tensor(lr, ms.float32), *map(Tensor, given))
     for parameter, expected in zip(adamw.parameters, oracle(start, gradients, rates)):
         np.testing.assert_allclose(parameter.asnumpy(), expected, rtol=1e-5, atol=1e-6)
+    assert adamw.steps.asnumpy().tolist() == [4]
 
 
 def test_state_holds_all_that_a_resumed_run_needs():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
+from src.defrcn.kernels import KernelSGDStep
 from src.sgd_optimizer import SGD, weight_decay_of
 from tests.helpers.small import MODES
 
@@ -13,13 +14,14 @@ SHAPES = {"conv.weight": (3, 2, 1, 1), "conv.bias": (3,), "conv.norm.weight": (3
 DECAYS = (0.1, 0.2, 0.0)
 
 
-def optimizer(nesterov=False):
+def optimizer(nesterov=False, library=""):
     rng = np.random.default_rng(0)
     parameters = [
         Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=name)
         for name, shape in SHAPES.items()
     ]
-    return SGD(parameters, DECAYS, 0.9, nesterov)
+    step = KernelSGDStep(DECAYS, 0.9, nesterov, library) if library else None
+    return SGD(parameters, DECAYS, 0.9, nesterov, in_one=step)
 
 
 def gradients(step):
@@ -58,6 +60,24 @@ def test_steps(mode, nesterov):
         update(Tensor(lr, ms.float32), *map(Tensor, gradients(step)))
     for parameter, wanted in zip(cell.parameters, expected):
         np.testing.assert_allclose(parameter.asnumpy(), wanted, rtol=2e-5, atol=1e-6)
+
+
+@MODES
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_kernel_gives_the_same_to_the_last_bit(kernels, mode, nesterov):
+    twins = [optimizer(nesterov), optimizer(nesterov, kernels)]
+    for cell in twins:
+
+        def update(lr, *gradients, cell=cell):
+            return cell(gradients, lr)
+
+        update = mode(update)
+        for step, lr in enumerate(RATES):
+            assert update(Tensor(lr, ms.float32), *map(Tensor, gradients(step))) == Tensor(lr)
+    assert [p.name for p in twins[1].state] == [p.name for p in twins[0].state]
+    for kind in ("parameters", "state"):
+        for plain, by_kernel in zip(*(getattr(cell, kind) for cell in twins)):
+            np.testing.assert_array_equal(by_kernel.asnumpy(), plain.asnumpy())
 
 
 def test_names_of_velocities():

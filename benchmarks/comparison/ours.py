@@ -17,6 +17,7 @@ from src.assembly.evaluation import detections, make_inference
 from src.assembly.training import kernels_of, make_detector
 from src.data.batching import Batch
 from src.defrcn.data_types import DatasetInfo
+from src.defrcn.kernels import KernelSquareSum
 from src.defrcn.pcb import Calibrator, Prototypes
 from src.defrcn.pcb_encoder import ResNetEncoder
 from src.detecteval import evaluate
@@ -124,9 +125,14 @@ class Training(_Detection):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        optimizer = build_optimizer(self.net, self.config.solver)
+        kernels = str(kernels_of(self.config) or "")
+        optimizer = build_optimizer(self.net, self.config.solver, kernels)
         self.gradients_of, self.update = build_train_step(
-            self.net, optimizer, batch_size=case.images, exact=True
+            self.net,
+            optimizer,
+            batch_size=case.images,
+            exact=True,
+            square_sum=KernelSquareSum(kernels) if kernels else None,
         )
         made = inputs.training(case, self.config)
         self.arrays = (

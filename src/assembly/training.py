@@ -268,7 +268,8 @@ def make_trainer(
         data: whose K-shot boxes are written beside the checkpoints.
     """
     solver, model = config.solver, config.model
-    optimizer, kernels = build_optimizer(net, solver), kernels_of(config)
+    kernels = kernels_of(config)
+    optimizer = build_optimizer(net, solver, str(kernels or ""))
     gradients_of, update = build_train_step(
         net,
         optimizer,

@@ -7,9 +7,11 @@ and gives its numbers, by one operator where that has a hundred: less to compile
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
@@ -180,6 +182,63 @@ class KernelSquareSum(nn.Cell):
     def construct(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """Tensors of float32 -> scalar."""
         return self.kernel(*tensors)[0].reshape(())
+
+
+class KernelSGDStep(nn.Cell):
+    """A step of `sgd_optimizer.SGD` by a kernel, which changes weights and velocities in place.
+
+    Args:
+        decays: weight decay of each parameter.
+        momentum: as in `SGD`.
+        nesterov: as in `SGD`.
+        library: path of the kernels.
+    """
+
+    def __init__(
+        self, decays: Sequence[float], momentum: float, nesterov: bool, library: str
+    ) -> None:
+        super().__init__()
+        self.settings = Tensor(np.array([momentum, nesterov, *decays], np.float64))
+        self.kernel = kernel(library, "SGDStep", (ms.float32,))
+
+    def construct(
+        self, lr: Tensor, weights: tuple, velocities: tuple, gradients: tuple[Tensor, ...]
+    ) -> Tensor:
+        """Make one step; returns `lr`."""
+        given = (*weights, *velocities, *gradients)
+        return self.kernel(lr.reshape(1), self.settings, *given)[0].reshape(())
+
+
+class KernelAdamWStep(nn.Cell):
+    """A step of `adamw_optimizer.AdamW` by a kernel, which changes what it keeps in place.
+
+    Args:
+        decays: weight decay of each parameter.
+        beta1: as in `AdamW`.
+        beta2: as in `AdamW`.
+        eps: as in `AdamW`.
+        library: path of the kernels.
+    """
+
+    def __init__(
+        self, decays: Sequence[float], beta1: float, beta2: float, eps: float, library: str
+    ) -> None:
+        super().__init__()
+        self.settings = Tensor(np.array([beta1, beta2, eps, *decays], np.float64))
+        self.kernel = kernel(library, "AdamWStep", (ms.float32,))
+
+    def construct(
+        self,
+        lr: Tensor,
+        steps: Parameter,
+        weights: tuple,
+        means: tuple,
+        squares: tuple,
+        gradients: tuple[Tensor, ...],
+    ) -> Tensor:
+        """Make one step; returns `lr`."""
+        given = (steps, *weights, *means, *squares, *gradients)
+        return self.kernel(lr.reshape(1), self.settings, *given)[0].reshape(())
 
 
 def _losses(library: str, name: str, num_inputs: int) -> ops.Custom:

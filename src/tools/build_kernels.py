@@ -16,15 +16,16 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.kernel_blocks import KernelBottleneck
-from src.defrcn.kernels import KernelRPNTargets
+from src.defrcn.kernels import KernelRPNTargets, KernelSGDStep
 from src.defrcn.resnet import Bottleneck
 from src.kernels import library
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.errors import InputError
+from src.sgd_optimizer import SGD
 from src.util import run_main, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def try_kernels(path: Path) -> None:
         InputError: MindSpore cannot run them, or the numbers differ.
     """
     try:
-        same = _targets_are_equal(path) and _blocks_are_close(path)
+        same = _targets_are_equal(path) and _blocks_are_close(path) and _steps_in_place(path)
     except (RuntimeError, TypeError, ValueError) as error:
         first = str(error).strip().splitlines()[:1]
         raise InputError(
@@ -97,6 +98,22 @@ def _blocks_are_close(path: Path) -> bool:
     return all(
         np.allclose(a.asnumpy(), b.asnumpy(), rtol=1e-3, atol=1e-3) for a, b in zip(found, wanted)
     )
+
+
+def _steps_in_place(path: Path) -> bool:
+    """Whether what a compiled operator writes into a parameter is there afterwards."""
+    weight = Parameter(Tensor(np.full(4, 2, np.float32)), name="weight")
+    sgd = SGD([weight], [0.0], 0.5, in_one=KernelSGDStep([0.0], 0.5, False, str(path)))
+
+    @ms.jit(fullgraph=True)
+    def step(gradient: Tensor, lr: Tensor) -> Tensor:
+        return sgd((gradient,), lr)
+
+    for _ in range(2):
+        step(Tensor(np.ones(4, np.float32)), Tensor(0.5, ms.float32)).asnumpy()
+    # Velocities 1 and 0.5 + 1; weights 2 - 0.5, and from that 0.75.
+    (velocity,) = sgd.state
+    return bool((weight.asnumpy() == 0.75).all() and (velocity.asnumpy() == 1.5).all())
 
 
 def _example() -> tuple[Tensor, ...]:

@@ -122,8 +122,8 @@ def train_step(kind: str, formulation: str) -> TrainStep:
     """The training step in the mode that training uses: compiled once for all image sizes."""
     settings = config(kind, train_overrides(kind))
     net = new_detector(settings, kind, formulation)
-    optimizer = build_optimizer(net, settings.solver)
     kernels = library.built() if formulation == "fast" else None
+    optimizer = build_optimizer(net, settings.solver, str(kernels or ""))
     gradients_of, update = build_train_step(
         net,
         optimizer,
