@@ -131,11 +131,9 @@ def fairness(twin: Worker, seconds: float) -> float:
     return count
 
 
-def compare_programs(
-    case: Case, sides: Sides, repeats: int, work: Path, checkpoint: Path | None
-) -> table.Row:
+def compare_programs(case: Case, sides: Sides, repeats: int, work: Path) -> table.Row:
     """Measure whole programs."""
-    demo = programs.prepare(case, work, checkpoint, ROOT)
+    demo = programs.prepare(work, ROOT)
     places = [demo.folder / name for name in sides.names]
     commands = [(programs.our_command(case, demo, places[0]), ROOT)]
     if sides.before:
@@ -166,7 +164,7 @@ def compare(arguments: argparse.Namespace, work: Path) -> None:
         load = os.getloadavg()[0]
         logger.info("%s", case.title)
         if case.kind == "program":
-            row = compare_programs(case, sides, arguments.repeats, work, arguments.demo_checkpoint)
+            row = compare_programs(case, sides, arguments.repeats, work)
         else:
             row = compare_workers(case, sides, arguments.repeats, work)
         result["cases"][name] = {**row, "load_before": load}
@@ -188,7 +186,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     other.add_argument("--twin-python", default="", help="Python of the twin's environment")
     other.add_argument("--before", type=Path, help="an older checkout instead of the twin")
     parser.add_argument("--repeats", type=int, default=3, help="rounds after the first run")
-    parser.add_argument("--demo-checkpoint", type=Path, help="the demo's detector; else drawn")
     parser.add_argument("--work", type=Path, help="folder of the demo's pictures; else temporary")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--markdown", type=Path, help="write the table here")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.comparison import inputs
 from benchmarks.comparison.cases import Case
 from benchmarks.comparison.turns import Times, WorkerError
 
@@ -23,11 +22,11 @@ FIGURES = ("AP", "AP50", "AP75")
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo's pictures and a checkpoint of its detector are.
+    """Where the demo's pictures and its detector are.
 
     Attributes:
         folder: of all that is written.
-        checkpoint: a `.ckpt` file or a folder of checkpoints.
+        checkpoint: a `.ckpt` file.
     """
 
     folder: Path
@@ -39,42 +38,17 @@ class Demo:
         return self.folder / "data"
 
 
-def prepare(case: Case, folder: Path, checkpoint: Path | None, checkout: Path) -> Demo:
-    """Draw the pictures, and write a checkpoint of drawn weights unless there is one.
+def prepare(folder: Path, checkout: Path) -> Demo:
+    """Draw the pictures.
 
     Args:
-        case: the case.
         folder: where to.
-        checkpoint: of a trained detector, or None.
-        checkout: the project.
+        checkout: the project, whose own detector is used.
     """
     command = [sys.executable, "-m", "src.demo.make_data", "--seed", "0"]
     pictures = folder.resolve() / "data" / "shapes"
     subprocess.run([*command, "--output", str(pictures)], cwd=checkout, check=True)
-    if checkpoint is None:
-        checkpoint = folder.resolve() / "drawn.ckpt"
-        if not checkpoint.exists():
-            _write_drawn(case, checkpoint)
-    return Demo(folder.resolve(), checkpoint.resolve())
-
-
-def _write_drawn(case: Case, path: Path) -> None:
-    """A checkpoint with the weights of `inputs.weights_for`."""
-    from src.model_utils.config import load_config
-    from src.weights.ckpt_format import write_ckpt
-    from src.weights.weight_shapes import DetectorLayout
-
-    model = load_config(case.config).model
-    layout = DetectorLayout(
-        model.backbone.depth,
-        model.backbone.stem_out_channels,
-        model.backbone.res2_out_channels,
-        len(model.anchors.sizes) * len(model.anchors.aspect_ratios),
-        case.classes,
-        model.rpn.enable_decouple,
-        model.roi_heads.enable_decouple,
-    )
-    write_ckpt(path, inputs.weights_for(layout.shapes()))
+    return Demo(folder.resolve(), checkout.resolve() / "configs" / "demo" / "shapes_base.ckpt")
 
 
 def our_command(case: Case, demo: Demo, result: Path) -> list[str]:

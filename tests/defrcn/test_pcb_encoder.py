@@ -158,7 +158,9 @@ def test_all_sizes_are_compiled_once(by_kernels, kernels):
     for size in ((70, 90), (33, 200), (200, 33)):
         assert found.feature_map(pixels(*size)).shape[:2] == tuple(-(-s // 32) for s in size)
     assert len(ms_compile_cache) == compiled
-    padded = encoder(shape_step=128, library=kernels if by_kernels else "")
+    if by_kernels:
+        return  # which takes no padded pictures
+    padded = encoder(shape_step=128)
     for size in ((100, 100), (128, 90), (200, 128), (130, 33)):
         padded.feature_map(pixels(*size))
     assert len(ms_compile_cache) == compiled + 2  # 128 x 128 and 256 x 128
