@@ -3,11 +3,16 @@
 #ifndef DEFRCN_STATISTICS_H_
 #define DEFRCN_STATISTICS_H_
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <vector>
 
 namespace defrcn {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start);
 
 struct Summary {
   std::size_t count = 0;

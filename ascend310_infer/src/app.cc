@@ -2,7 +2,6 @@
 #include "app.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -18,14 +17,9 @@ namespace defrcn {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kProgressSeconds = 2.0;  // between two lines
 constexpr char kTimeFile[] = "test_perform_static.txt";
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 std::vector<std::unique_ptr<Engine>> BuildEngines(const Options &options, const Dataset &dataset,
                                                   const EngineMaker &make_engine) {
@@ -41,11 +35,11 @@ std::vector<std::unique_ptr<Engine>> BuildEngines(const Options &options, const 
 std::function<void(std::size_t)> ProgressLines(std::size_t total, std::ostream *out) {
   const Clock::time_point start = Clock::now();
   return [total, out, start, last = start](std::size_t done) mutable {
-    if (done < total && Seconds(last) < kProgressSeconds) {
+    if (done < total && SecondsSince(last) < kProgressSeconds) {
       return;
     }
     last = Clock::now();
-    *out << ProgressText(done, total, Seconds(start)) << std::endl;
+    *out << ProgressText(done, total, SecondsSince(start)) << std::endl;
   };
 }
 
@@ -87,7 +81,7 @@ void RunApp(Options options, const EngineMaker &make_engine, const std::atomic<b
   settings.stop = stop;
   WarmUp(dataset, engines, settings);
   Timing timing;
-  timing.load_seconds = Seconds(start);
+  timing.load_seconds = SecondsSince(start);
 
   const std::size_t total = dataset.Stems().size();
   *out << "running " << total << " images" << std::endl;

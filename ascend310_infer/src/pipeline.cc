@@ -1,7 +1,6 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "pipeline.h"
 
-#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <future>
@@ -13,15 +12,10 @@
 
 #include "bounded_queue.h"
 #include "error.h"
+#include "statistics.h"
 
 namespace defrcn {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 struct Result {
   std::size_t index = 0;
@@ -61,7 +55,7 @@ class Run {
     if (error_) {
       std::rethrow_exception(error_);
     }
-    times.wall_seconds = Seconds(start);
+    times.wall_seconds = SecondsSince(start);
     return times;
   }
 
@@ -114,7 +108,7 @@ class Run {
       const Clock::time_point start = Clock::now();
       Result result;
       result.outputs = engine->Run(sample->inputs);
-      result.predict_ms = Seconds(start) * 1000.0;
+      result.predict_ms = SecondsSince(start) * 1000.0;
       result.index = sample->index;
       if (!results_.Push(std::move(result))) {
         return;

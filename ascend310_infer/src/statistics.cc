@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <chrono>
 #include <iomanip>
 #include <numeric>
 #include <sstream>
@@ -22,6 +23,10 @@ double Quantile(const std::vector<double> &sorted, double share) {
 }
 
 }  // namespace
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 Summary Summarise(std::vector<double> values) {
   Summary summary;
