@@ -15,7 +15,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -23,8 +25,8 @@ from src.model_utils.errors import InputError
 
 SOURCES = Path(__file__).parent
 # No contraction: products and sums round as MindSpore's own operators do.
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
-LIBRARIES = ("-ldl", "-lpthread")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC")
+LIBRARIES = ("-shared", "-ldl", "-lpthread")
 COMMAND = "python -m src.tools.build_kernels"
 
 
@@ -79,26 +81,34 @@ def build(trial: Callable[[Path], None]) -> Path:
             "everything runs, with more to compile at every start"
         )
     path = place()
-    # Loaded by the trial under this name, so it has to end as a library does.
-    part = path.with_name(f".{path.stem}-{os.getpid()}.so")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(  # noqa: S603 - the user's own compiler
-            [compiler, *FLAGS, *map(str, _sources("*.cc")), *LIBRARIES, "-o", str(part)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise InputError(f"{compiler} cannot compile {SOURCES}: {done.stderr[-500:].strip()}")
-        trial(part)
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+            part = _compiled(compiler, Path(folder))
+            trial(part)
+            part.replace(path)
     except OSError as error:
         raise InputError(
             f"{path.parent} cannot be written ({error.strerror}); use an environment of your own, "
             "as scripts/setup_env.sh makes one"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+    return path
+
+
+def _compiled(compiler: str, folder: Path) -> Path:
+    """A library in `folder`; its sources are compiled at the same time."""
+
+    def run(*arguments: object) -> None:
+        done = subprocess.run(  # noqa: S603 - the user's own compiler
+            [compiler, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise InputError(f"{compiler} cannot compile {SOURCES}: {done.stderr[-500:].strip()}")
+
+    sources = _sources("*.cc")
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda one, to: run(*FLAGS, "-c", one, "-o", to), sources, objects))
+    path = folder / "detector.so"
+    run(*objects, *LIBRARIES, "-o", path)
     return path
