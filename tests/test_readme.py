@@ -146,6 +146,18 @@ def test_the_tree_shows_every_program_and_every_room(name):
     assert [word for word in sorted(shown) if not (ROOT / word).exists()] == []
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+def test_nothing_lies_at_the_root_by_accident():
+    """A command that went wrong can leave a file, and `git add` a link to somebody's folder."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "--stage"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    entries = [line.split(maxsplit=3) for line in listed.stdout.splitlines()]
+    assert [name for mode, _, _, name in entries if mode == "120000"] == []
+    kept = re.compile(r"\.\S*|[\w-]+\.(py|md|toml|txt)|LICENSE|CPPLINT\.cfg")
+    alone = [name for *_, name in entries if "/" not in name]
+    assert [name for name in alone if not kept.fullmatch(name)] == []
+
+
 @pytest.mark.parametrize("name", READMES)
 def test_the_example_of_own_data_is_valid(name, tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", text(name), re.DOTALL)
