@@ -358,6 +358,61 @@ class KernelROIAlign(nn.Cell):
         return self.kernel(features, boxes, valid_size, self.settings, self.kept)[0]
 
 
+def _box_block(library: str) -> ops.Custom:
+    gradient = kernel(library, "BoxBlockGrad", (FLOAT,) * 5)
+    z = ops.ZerosLike()
+
+    def back(  # noqa: ANN202
+        x, boxes, size, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3, w4, a4, b4, m4, v4, s, kept, out, d_out  # noqa: ANN001,E501
+    ):  # fmt: skip
+        first = (x, boxes, size, w1, a1, b1, m1, v1, w2, a2, b2, m2, v2, w3, a3, b3, m3, v3)
+        inputs = (*first, w4, a4, b4, m4, v4, s, kept)
+        dx, d1, d2, d3, d4 = gradient(*inputs, out[1], out[2], out[0], d_out[0])
+        one = (d1, z(a1), z(b1), z(m1), z(v1))
+        two = (d2, z(a2), z(b2), z(m2), z(v2))
+        three = (d3, z(a3), z(b3), z(m3), z(v3))
+        four = (d4, z(a4), z(b4), z(m4), z(v4))
+        return dx, z(boxes), z(size), *one, *two, *three, *four, z(s), z(kept)
+
+    return kernel(library, "BoxBlock", (FLOAT,) * 3, back)
+
+
+class KernelBoxBlock(nn.Cell):
+    """Pooling and the first block of res5 by a kernel.
+
+    With frozen norms the block's layers that read pooled boxes are taken before the pooling, on
+    the map: linear as both are, the order does not matter, and all boxes together have many times
+    the cells of the map.
+
+    Args:
+        pooler: `ROIAlign`, whose settings it takes.
+        block: `Bottleneck` or `fast.TileBottleneck`, with a projection; whose parameters it takes.
+        library: path of the kernels.
+
+    Inputs:
+        As `ROIAlign`.
+
+    Outputs:
+        Tensor (N * R, B, B, D).
+    """
+
+    def __init__(self, pooler: ROIAlign, block: nn.Cell, library: str) -> None:
+        super().__init__()
+        self.pooler = KernelROIAlign(pooler, library)
+        self.block = KernelBottleneck(block, library, stride=1)
+        eps, weights = self.block.settings.asnumpy()[:2]
+        settings = [eps, weights, *self.pooler.settings.asnumpy()]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.kernel = _box_block(library)
+
+    def construct(self, features: Tensor, boxes: Tensor, valid_size: Tensor) -> Tensor:
+        """See the class."""
+        if self.block.batch_norms and self.training:
+            return self.block(self.pooler(features, boxes, valid_size))
+        given = (features, ops.stop_gradient(boxes), valid_size)
+        return self.kernel(*given, *self.block.inputs, self.settings, self.pooler.kept)[0]
+
+
 class BoxRows(nn.Cell):
     """`rcnn.BoxMaps` for maps with channels last, as `KernelROIAlign` gives them."""
 

@@ -20,7 +20,7 @@ from src.defrcn.kernel_blocks import (
     BoxRows,
     KernelBackbone,
     KernelBottleneck,
-    KernelROIAlign,
+    KernelBoxBlock,
     KernelRPNHead,
     kernel,
     rows_of,
@@ -337,7 +337,8 @@ def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
         if not net.masked:
             net.backbone = KernelBackbone(net.backbone, library)
         rpn.rpn_head = KernelRPNHead(rpn.rpn_head, library)
-        heads.pooler = KernelROIAlign(heads.pooler, library)
+        first, *others = heads.res5
+        heads.pooler = KernelBoxBlock(heads.pooler, first, library)
         heads.layout = BoxRows()
-        res5 = [KernelBottleneck(block, library, stride=1) for block in heads.res5]
+        res5 = [KernelBottleneck(block, library, stride=1) for block in others]
         heads.res5 = nn.CellList(res5)

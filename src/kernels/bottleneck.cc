@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "layers.h"
 #include "parallel.h"
 #include "processors.h"
 #include "products.h"
@@ -20,81 +21,13 @@ namespace {
 
 using Shapes = std::vector<std::vector<int64_t>>;
 
-constexpr int64_t kRowsAtATime = 384;
-
-int64_t RowGrain(int64_t channels) { return std::max<int64_t>(1, 16384 / channels); }
-
-// One convolution's parameters, as five inputs in a row.
-struct ConvNorm {
-  ConvNorm(void **params, int64_t **shapes, int64_t first)
-      : out(shapes[first][0]),
-        in(shapes[first][1]),
-        weight(static_cast<const float *>(params[first])),
-        gamma(static_cast<const float *>(params[first + 1])),
-        beta(static_cast<const float *>(params[first + 2])),
-        mean(static_cast<const float *>(params[first + 3])),
-        variance(static_cast<const float *>(params[first + 4])) {}
-
-  int64_t out, in;
-  const float *weight, *gamma, *beta, *mean, *variance;
-};
-
-constexpr int64_t kInputsEach = 5;
-
-// A convolution with its frozen norm inside, as `resnet.FrozenBatchNorm` folds it.
-struct Folded {
-  Folded(const ConvNorm &layer, float eps) : scale(layer.out), shift(layer.out) {
-    for (int64_t d = 0; d < layer.out; ++d) {
-      scale[d] = layer.gamma[d] / std::sqrt(layer.variance[d] + eps);
-      shift[d] = layer.beta[d] - layer.mean[d] * scale[d];
-    }
-  }
-
-  std::vector<float> scale, shift;
-};
-
-FOR_EACH_PROCESSOR void ScaleRow(const float *from, float scale, int64_t count, float *to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
-}
-
-// Rows (D, C) each by its own scale.
-void ScaleRows(const float *from, const float *scale, int64_t rows, int64_t columns, float *to) {
-  InParallel(rows, RowGrain(columns), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      ScaleRow(from + i * columns, scale[i], columns, to + i * columns);
-    }
-  });
-}
-
-FOR_EACH_PROCESSOR void ShiftAndClip(float *rows, const float *shift, int64_t count,
-                                     int64_t channels) {
-  for (int64_t i = 0; i < count; ++i, rows += channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float value = rows[c] + shift[c];
-      rows[c] = value < 0.0f ? 0.0f : value;  // what is no number stays
-    }
-  }
-}
-
-// to = from where mask is positive, else 0.
-FOR_EACH_PROCESSOR void Masked(const float *from, const float *mask, int64_t count, float *to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = mask[i] > 0.0f ? from[i] : 0.0f;
-}
-
-void MaskedByAll(const float *from, const float *mask, int64_t count, float *to) {
-  InParallel(count, 16384, [&](int64_t begin, int64_t end) {
-    Masked(from + begin, mask + begin, end - begin, to + begin);
-  });
-}
-
 // The input at every `stride`-th cell; the input itself for 1.
 class Strided {
  public:
   Strided(const float *in, const Map &map, int64_t stride)
       : map_(map),
         stride_(stride),
-        out_{map.images, (map.height + stride - 1) / stride, (map.width + stride - 1) / stride,
-             map.channels},
+        out_(Kept(map, stride)),
         own_(stride == 1 ? 0 : out_.size()),
         data_(in) {
     if (stride == 1) return;
@@ -140,36 +73,6 @@ class Strided {
   const float *data_;
 };
 
-// rows (R, C) times weight (D, C) transposed, then shift and ReLU; `more` is added before.
-struct Addend {
-  const float *rows;    // (R, C')
-  const float *weight;  // (D, C'); null: the rows themselves
-  int64_t channels;
-};
-
-void PointwiseAndClip(const float *rows, const float *weight, int64_t count, int64_t in,
-                      int64_t out, const float *shift, const Addend *more, float *to) {
-  const int64_t part = kRowsAtATime;
-  const int64_t fair = (count + NumThreads() - 1) / NumThreads();
-  const int64_t grain = std::max<int64_t>(24, std::min(part, (fair + 23) / 24 * 24));
-  InParallel(count, count * in * out < (1 << 17) ? count : grain, [&](int64_t from, int64_t end) {
-    for (int64_t begin = from; begin < end; begin += part) {
-      const int64_t size = std::min(part, end - begin);
-      float *own = to + begin * out;
-      if (more != nullptr && more->weight == nullptr) {
-        std::copy(more->rows + begin * out, more->rows + (begin + size) * out, own);
-      } else if (more != nullptr) {
-        ProductHere({more->rows + begin * more->channels, more->channels, false},
-                    {more->weight, more->channels, true}, size, out, more->channels, 0.0f, own,
-                    out);
-      }
-      ProductHere({rows + begin * in, in, false}, {weight, in, true}, size, out, in,
-                  more == nullptr ? 0.0f : 1.0f, own, out);
-      ShiftAndClip(own, shift, size, out);
-    }
-  });
-}
-
 // What all operators of this file have among their inputs.
 struct Block {
   Block(void **params, int64_t **shapes, bool projected)
@@ -198,8 +101,8 @@ struct Block {
 
 float *Out(void **params, int64_t place) { return static_cast<float *>(params[place]); }
 
-// y, and both inner maps. The stride sits in the first convolution, or with `late` in the second,
-// of whose output every stride-th cell is kept: h1 has all cells then.
+// y, and both inner maps. The stride sits in the first convolution, or with `late` in the second:
+// h1 has all cells then.
 void Frozen(const Block &block, bool projected, bool late, float *y, float *h1, float *h2) {
   const ConvNorm &one = block.first, &two = block.second, &three = block.third;
   const Strided input(block.x, block.in, block.stride);
@@ -211,28 +114,32 @@ void Frozen(const Block &block, bool projected, bool late, float *y, float *h1, 
   ScaleRows(three.weight, fold3.scale.data(), three.out, three.in, weight3.data());
   PointwiseAndClip(late ? block.x : input.data(), weight1.data(), map.rows(), one.in, one.out,
                    fold1.shift.data(), nullptr, h1);
-  Finish finish;
-  finish.shift = fold2.shift.data();
-  finish.relu = true;
-  const Scratch all(late && block.stride != 1 ? map.rows() * two.out : 0);
-  float *second = late && block.stride != 1 ? all.data() : h2;
-  Convolve3x3(h1, {map.images, map.height, map.width, two.in}, two.weight, fold2.scale.data(),
-              two.out, finish, second);
-  if (second != h2) {
-    const Strided kept(second, {map.images, map.height, map.width, two.out}, block.stride);
-    std::copy(kept.data(), kept.data() + rows * two.out, h2);
+  const Map inside{map.images, map.height, map.width, two.in};
+  if (late && block.stride != 1) {
+    ConvolveStridedAndClip(h1, inside, block.stride, two, fold2, h2);
+  } else {
+    Finish finish;
+    finish.shift = fold2.shift.data();
+    finish.relu = true;
+    Convolve3x3(h1, inside, two.weight, fold2.scale.data(), two.out, finish, h2);
   }
   std::vector<float> shift = fold3.shift;
-  Addend more{input.data(), nullptr, three.out};
   const Scratch weight_s(projected ? block.shortcut.out * block.shortcut.in : 0);
+  Begin begin = [&](int64_t row, int64_t count, float *to) {
+    const float *from = input.data() + row * three.out;
+    std::copy(from, from + count * three.out, to);
+  };
   if (projected) {
     const ConvNorm &side = block.shortcut;
     const Folded fold(side, block.eps());
     ScaleRows(side.weight, fold.scale.data(), side.out, side.in, weight_s.data());
     for (int64_t d = 0; d < side.out; ++d) shift[d] += fold.shift[d];
-    more = {input.data(), weight_s.data(), side.in};
+    begin = [&](int64_t row, int64_t count, float *to) {
+      ProductHere({input.data() + row * side.in, side.in, false}, {weight_s.data(), side.in, true},
+                  count, side.out, side.in, 0.0f, to, side.out);
+    };
   }
-  PointwiseAndClip(h2, weight3.data(), rows, three.in, three.out, shift.data(), &more, y);
+  PointwiseAndClip(h2, weight3.data(), rows, three.in, three.out, shift.data(), begin, y);
 }
 
 void FrozenForward(void **params, int64_t **shapes, bool projected) {
@@ -247,14 +154,6 @@ void EncoderForward(void **params, int64_t **shapes, bool projected) {
   Frozen(block, projected, true, Out(params, block.next + 2), h1.data(), h2.data());
 }
 
-// The gradient (D, C) of a weight from that of its output (R, D) and its input (R, C).
-void PointwiseWeightGradient(const float *out_gradient, const float *rows, int64_t count,
-                             const ConvNorm &layer, const float *scale, float *gradient) {
-  Product({out_gradient, layer.out, true}, {rows, layer.in, false}, layer.out, layer.in, count,
-          0.0f, gradient, layer.in);
-  if (scale != nullptr) ScaleRows(gradient, scale, layer.out, layer.in, gradient);
-}
-
 void FrozenBackward(void **params, int64_t **shapes, bool projected) {
   const Block block(params, shapes, projected);
   const ConvNorm &one = block.first, &two = block.second, &three = block.third;
@@ -266,22 +165,11 @@ void FrozenBackward(void **params, int64_t **shapes, bool projected) {
   const Map map{input.map().images, input.map().height, input.map().width, two.in};
   const int64_t rows = map.rows();
   const bool weights = block.wants_weights(), wants_input = block.wants_input();
-  const Folded fold1(one, block.eps()), fold2(two, block.eps()), fold3(three, block.eps());
-
-  const Scratch g(rows * three.out), g2(rows * two.out), g1(rows * one.out);
-  MaskedByAll(dy, y, rows * three.out, g.data());
-  const Scratch weight(std::max(three.out * three.in, one.out * one.in));
-  ScaleRows(three.weight, fold3.scale.data(), three.out, three.in, weight.data());
-  Product({g.data(), three.out, false}, {weight.data(), three.in, false}, rows, three.in, three.out,
-          0.0f, g2.data(), three.in);
-  MaskedByAll(g2.data(), h2, rows * two.out, g2.data());
-  Finish finish;
-  finish.mask = h1;
-  Convolve3x3InputGradient(g2.data(), map, two.weight, fold2.scale.data(), two.out, finish,
-                           g1.data());
+  const Folded fold1(one, block.eps());
+  const Scratch g(rows * three.out), g1(rows * one.out);
+  BackToFirst({h1, h2, y, map}, two, three, block.eps(), dy, g.data(), g1.data(),
+              weights ? dw2 : nullptr, dw3);
   if (weights) {
-    PointwiseWeightGradient(g.data(), h2, rows, three, fold3.scale.data(), dw3);
-    Convolve3x3WeightGradient(h1, map, g2.data(), fold2.scale.data(), two.out, dw2);
     PointwiseWeightGradient(g1.data(), input.data(), rows, one, fold1.scale.data(), dw1);
   }
   const Scratch spread(block.stride == 1 || !wants_input ? 0 : rows * one.in);
@@ -305,6 +193,7 @@ void FrozenBackward(void **params, int64_t **shapes, bool projected) {
     });
   }
   if (!wants_input) return;
+  const Scratch weight(one.out * one.in);
   ScaleRows(one.weight, fold1.scale.data(), one.out, one.in, weight.data());
   Product({g1.data(), one.out, false}, {weight.data(), one.in, false}, rows, one.in, one.out, 1.0f,
           at_rows, one.in);

@@ -341,11 +341,12 @@ struct Tiles {
   int64_t rows, columns;
 };
 
-// Tiles that are transformed, multiplied and transformed back at a time: all of it stays in cache.
+// Tiles that are transformed, multiplied and transformed back at a time: a large cache holds them,
+// and none of their products has a few rows left over.
 int64_t TilesAtATime(int64_t channels, int64_t out_channels) {
-  constexpr int64_t kFloats = 3 << 20;
+  constexpr int64_t kFloats = 8 << 20;
   const int64_t fit = kFloats / (kProducts * (channels + out_channels));
-  return std::max<int64_t>(64, std::min<int64_t>(fit, 1024) / 16 * 16);
+  return std::max(3 * kFewestRows, std::min<int64_t>(fit, 1024) / kFewestRows * kFewestRows);
 }
 
 void TransformInput(const float *in, const Tiles &tiles, int64_t channels, int64_t first,

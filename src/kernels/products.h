@@ -33,6 +33,12 @@ struct Map {
   int64_t size() const { return rows() * channels; }
 };
 
+// What is left of one where every `stride`-th cell is kept.
+inline Map Kept(const Map &map, int64_t stride) {
+  return {map.images, (map.height + stride - 1) / stride, (map.width + stride - 1) / stride,
+          map.channels};
+}
+
 // What is done to each number of a convolution's output.
 struct Finish {
   const float *shift = nullptr;  // (D,) is added

@@ -1,12 +1,9 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-//
-// `roi_align.ROIAlign` and its gradient, cell by cell: most cells of a map give nothing to a box.
-//
-// Letters: N images, R boxes an image, B bins an axis that are kept, H x W cells, C channels.
+
+#include "roi_align.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <new>
 #include <vector>
 
@@ -15,25 +12,10 @@
 
 namespace {
 
-using Shapes = std::vector<std::vector<int64_t>>;
-
 // What cells from `first` on give to a bin of one axis; as `roi_align.axis_weights`.
 struct Share {
   int64_t first = 0;
   std::vector<float> weights;
-};
-
-struct Pooling {
-  Pooling(const float *valid_size, const double *settings, int64_t kept)
-      : rows(valid_size[0]),
-        columns(valid_size[1]),
-        scale(static_cast<float>(settings[0])),
-        bins(static_cast<float>(settings[1])),
-        step(static_cast<int64_t>(settings[2])),
-        kept(kept) {}
-
-  float rows, columns, scale, bins;
-  int64_t step, kept;
 };
 
 Share ShareOf(float start, float bin_size, int64_t bin, float size, int64_t length) {
@@ -73,19 +55,15 @@ struct Box {
     }
   }
 
-  // Calls at(bin, cell, weight) for all that counts.
+  // Calls at(cell, weight) for all that counts in a bin.
   template <typename At>
-  void Each(int64_t width, const At &at) const {
+  void Each(int64_t bin, int64_t width, const At &at) const {
     const int64_t kept = static_cast<int64_t>(by_row.size());
-    for (int64_t y = 0; y < kept; ++y) {
-      for (int64_t x = 0; x < kept; ++x) {
-        for (size_t i = 0; i < by_row[y].weights.size(); ++i) {
-          for (size_t j = 0; j < by_column[x].weights.size(); ++j) {
-            const float weight = by_row[y].weights[i] * by_column[x].weights[j];
-            const int64_t cell = (by_row[y].first + i) * width + by_column[x].first + j;
-            if (weight != 0.0f) at(y * kept + x, cell, weight);
-          }
-        }
+    const Share &row = by_row[bin / kept], &column = by_column[bin % kept];
+    for (size_t i = 0; i < row.weights.size(); ++i) {
+      for (size_t j = 0; j < column.weights.size(); ++j) {
+        const float weight = row.weights[i] * column.weights[j];
+        if (weight != 0.0f) at((row.first + i) * width + column.first + j, weight);
       }
     }
   }
@@ -97,44 +75,90 @@ FOR_EACH_PROCESSOR void AddScaled(const float *from, float weight, int64_t count
   for (int64_t i = 0; i < count; ++i) to[i] += weight * from[i];
 }
 
-void Pool(const float *features, const float *boxes, const Pooling &pooling, const int64_t *shape,
-          int64_t count, float *out) {
-  const int64_t height = shape[1], width = shape[2], channels = shape[3];
-  const int64_t bins = pooling.kept * pooling.kept;
-  InParallel(shape[0] * count, std::max<int64_t>(1, 4096 / channels),
+}  // namespace
+
+void PoolBins(const Boxes &boxes, const Pooling &pooling, const float *features, const Map &map,
+              int64_t first, int64_t count, float *out) {
+  const int64_t bins = pooling.kept * pooling.kept, channels = map.channels;
+  for (int64_t place = first; place < first + count;) {
+    const int64_t i = place / bins;
+    const int64_t end = std::min((i + 1) * bins, first + count);
+    const Box box(boxes.data + 4 * i, pooling, map.height, map.width);
+    const float *own = features + i / boxes.each * map.height * map.width * channels;
+    for (; place < end; ++place, out += channels) {
+      std::fill(out, out + channels, 0.0f);
+      box.Each(place % bins, map.width, [&](int64_t cell, float weight) {
+        AddScaled(own + cell * channels, weight, channels, out);
+      });
+    }
+  }
+}
+
+void SpreadBins(const Boxes &boxes, const Pooling &pooling, const float *gradient, const Map &map,
+                float *out) {
+  const int64_t bins = pooling.kept * pooling.kept, channels = map.channels;
+  std::vector<Box> all;
+  for (int64_t i = 0; i < map.images * boxes.each; ++i)
+    all.emplace_back(boxes.data + 4 * i, pooling, map.height, map.width);
+  // Threads share the channels: sums have one order, however many there are.
+  InParallel(channels, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t cell = 0; cell < map.rows(); ++cell) {
+      std::fill(out + cell * channels + begin, out + cell * channels + end, 0.0f);
+    }
+    const float *from = gradient + begin;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const int64_t image = static_cast<int64_t>(i) / boxes.each;
+      float *own = out + image * map.height * map.width * channels + begin;
+      for (int64_t bin = 0; bin < bins; ++bin, from += channels) {
+        all[i].Each(bin, map.width, [&](int64_t cell, float weight) {
+          AddScaled(from, weight, end - begin, own + cell * channels);
+        });
+      }
+    }
+  });
+}
+
+namespace {
+
+using Shapes = std::vector<std::vector<int64_t>>;
+
+struct Inputs {
+  Inputs(void **params, int64_t **shapes)
+      : map{shapes[0][0], shapes[0][1], shapes[0][2], shapes[0][3]},
+        boxes{static_cast<const float *>(params[1]), shapes[1][1]},
+        pooling(static_cast<const float *>(params[2]), static_cast<const double *>(params[3]),
+                shapes[4][0]) {}
+
+  Map map;
+  Boxes boxes;
+  Pooling pooling;
+};
+
+void Pool(void **params, int64_t **shapes) {
+  const Inputs in(params, shapes);
+  const float *features = static_cast<const float *>(params[0]);
+  float *out = static_cast<float *>(params[5]);
+  const int64_t bins = in.pooling.kept * in.pooling.kept;
+  InParallel(in.map.images * in.boxes.each, std::max<int64_t>(1, 4096 / in.map.channels),
              [&](int64_t begin, int64_t end) {
-               for (int64_t i = begin; i < end; ++i) {
-                 const float *map = features + i / count * height * width * channels;
-                 float *own = out + i * bins * channels;
-                 std::fill(own, own + bins * channels, 0.0f);
-                 Box(boxes + 4 * i, pooling, height, width)
-                     .Each(width, [&](int64_t bin, int64_t cell, float weight) {
-                       AddScaled(map + cell * channels, weight, channels, own + bin * channels);
-                     });
-               }
+               PoolBins(in.boxes, in.pooling, features, in.map, begin * bins, (end - begin) * bins,
+                        out + begin * bins * in.map.channels);
              });
 }
 
-// Threads share the channels: sums have one order, however many there are.
-void Spread(const float *gradient, const float *boxes, const Pooling &pooling, const int64_t *shape,
-            int64_t count, float *out) {
-  const int64_t height = shape[1], width = shape[2], channels = shape[3];
-  const int64_t bins = pooling.kept * pooling.kept, size = height * width * channels;
-  std::vector<Box> all;
-  for (int64_t i = 0; i < shape[0] * count; ++i)
-    all.emplace_back(boxes + 4 * i, pooling, height, width);
-  InParallel(channels, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t cell = 0; cell < shape[0] * height * width; ++cell) {
-      std::fill(out + cell * channels + begin, out + cell * channels + end, 0.0f);
-    }
-    for (size_t i = 0; i < all.size(); ++i) {
-      float *map = out + static_cast<int64_t>(i) / count * size + begin;
-      const float *own = gradient + i * bins * channels + begin;
-      all[i].Each(width, [&](int64_t bin, int64_t cell, float weight) {
-        AddScaled(own + bin * channels, weight, end - begin, map + cell * channels);
-      });
-    }
-  });
+void Spread(void **params, int64_t **shapes) {
+  const Inputs in(params, shapes);
+  SpreadBins(in.boxes, in.pooling, static_cast<const float *>(params[5]), in.map,
+             static_cast<float *>(params[6]));
+}
+
+int Guarded(void (*run)(void **, int64_t **), void **params, int64_t **shapes) {
+  try {
+    run(params, shapes);
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return 1;
+  }
 }
 
 }  // namespace
@@ -143,15 +167,7 @@ void Spread(const float *gradient, const float *boxes, const Pooling &pooling, c
 // pixel, bins an axis, step of bins; and something of shape (B,). Out: (N * R, B, B, C).
 extern "C" int ROIAlign(int, void **params, int *, int64_t **shapes, const char **, void *,
                         void *) {
-  try {
-    const Pooling pooling(static_cast<float *>(params[2]), static_cast<double *>(params[3]),
-                          shapes[4][0]);
-    Pool(static_cast<float *>(params[0]), static_cast<float *>(params[1]), pooling, shapes[0],
-         shapes[1][1], static_cast<float *>(params[5]));
-    return 0;
-  } catch (const std::bad_alloc &) {
-    return 1;
-  }
+  return Guarded(Pool, params, shapes);
 }
 
 extern "C" Shapes ROIAlignInferShape(int *, int64_t **shapes, void *) {
@@ -162,15 +178,7 @@ extern "C" Shapes ROIAlignInferShape(int *, int64_t **shapes, void *) {
 // In: the same, then the gradient (N * R, B, B, C). Out: that of the features.
 extern "C" int ROIAlignGrad(int, void **params, int *, int64_t **shapes, const char **, void *,
                             void *) {
-  try {
-    const Pooling pooling(static_cast<float *>(params[2]), static_cast<double *>(params[3]),
-                          shapes[4][0]);
-    Spread(static_cast<float *>(params[5]), static_cast<float *>(params[1]), pooling, shapes[0],
-           shapes[1][1], static_cast<float *>(params[6]));
-    return 0;
-  } catch (const std::bad_alloc &) {
-    return 1;
-  }
+  return Guarded(Spread, params, shapes);
 }
 
 extern "C" Shapes ROIAlignGradInferShape(int *, int64_t **shapes, void *) {

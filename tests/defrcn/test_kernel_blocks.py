@@ -10,11 +10,13 @@ from src.defrcn.fast import make_fast, names_kept
 from src.defrcn.kernel_blocks import (
     KernelBackbone,
     KernelBottleneck,
+    KernelBoxBlock,
     KernelROIAlign,
     KernelRPNHead,
     KernelStem,
 )
 from src.defrcn.kernels import use_kernels
+from src.defrcn.rcnn import BoxMaps
 from src.defrcn.resnet import Bottleneck, Stem
 from src.defrcn.roi_align import ROIAlign
 from src.network_define import parameters_of, set_parameters
@@ -179,6 +181,76 @@ def test_roi_align(kernels, mode, bins, step):
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     wanted = ms.grad(twin_total)(features).asnumpy()
     np.testing.assert_allclose(mode(back)(features).asnumpy(), wanted, atol=2e-5)
+
+
+def box_block(kernels, norm="FrozenBN"):
+    """Pooling and a block, features, boxes (some beyond the map, or empty), what counts of it."""
+    pooler = ROIAlign(7, 1 / 16, 400, 2)
+    block = random_block((24, 16, 40, 1), norm)
+    boxes = np.stack([boxes_in((220, 300), 20, seed) for seed in (0, 1, 2)]).astype(np.float32)
+    boxes[:, :4] += np.random.default_rng(0).uniform(-150, 150, (3, 4, 4)).astype(np.float32)
+    boxes[0, 4, 2:] = boxes[0, 4, :2]
+    features = np.random.default_rng(1).normal(size=(3, 13, 18, 24)).astype(np.float32)
+    return pooler, block, features, boxes, Tensor(np.array([12, 17], np.float32))
+
+
+@pytest.mark.parametrize(("norm", "training"), [("FrozenBN", True), ("BN", False), ("BN", True)])
+def test_pooling_and_a_block(kernels, norm, training):
+    """As one after the other, though the block's first layers come before the pooling."""
+    pooler, block, features, boxes, valid = box_block(kernels, norm)
+    trained = [p for p in block.get_parameters() if p.requires_grad]
+    layout = BoxMaps(4)
+    cell = KernelBoxBlock(pooler, block, kernels)
+    for one in (block, cell):
+        one.set_train(training)
+    weight = np.random.default_rng(2).normal(size=(60, 4, 4, 40)).astype(np.float32)
+
+    def twin(features):
+        return block(layout(pooler(features, Tensor(boxes), valid)))
+
+    def fused(features):
+        return cell(features, Tensor(boxes), valid)
+
+    start = parameters_of(block)
+    maps = Tensor(np.ascontiguousarray(weight.transpose(0, 3, 1, 2)))
+    wanted = passes(twin, Tensor(features), maps, trained if training else trained[:1], eager)
+    gathered = parameters_of(block)
+    set_parameters(list(block.get_parameters()), start)
+    if not training:
+        # No gradient is asked for there.
+        found = compiled(fused)(Tensor(features)).asnumpy()
+        np.testing.assert_allclose(found.transpose(0, 3, 1, 2), wanted[0], **TOLERANCE)
+        return
+    found = passes(fused, Tensor(features), Tensor(weight), trained, compiled)
+    np.testing.assert_allclose(found[0].transpose(0, 3, 1, 2), wanted[0], **TOLERANCE)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-3, atol=1e-3)
+    for one, other in zip(found[2], wanted[2]):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+    for name, value in parameters_of(cell).items():
+        np.testing.assert_allclose(value, gathered[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_boxes_do_not_depend_on_those_beside_them(kernels):
+    """Bit for bit, of other pictures and of the same."""
+    pooler, block, features, boxes, valid = box_block(kernels)
+    cell = KernelBoxBlock(pooler, block, kernels)
+    weight = np.random.default_rng(2).normal(size=(60, 4, 4, 40)).astype(np.float32)
+
+    def run(chosen, number):
+        def fused(features):
+            return cell(features, Tensor(boxes[chosen, :number]), valid)
+
+        own = Tensor(weight.reshape(3, 20, 4, 4, 40)[chosen, :number].reshape(-1, 4, 4, 40))
+        out, back, _ = passes(fused, Tensor(features[chosen]), own, cell.trainable_params(), eager)
+        return out.reshape(-1, number, 4, 4, 40), back
+
+    whole = run(slice(None), 20)
+    for i in range(3):
+        part = run(slice(i, i + 1), 20)
+        np.testing.assert_array_equal(part[0][0], whole[0][i])
+        np.testing.assert_array_equal(part[1][0], whole[1][i])
+        few = run(slice(i, i + 1), 7)
+        np.testing.assert_array_equal(few[0][0], whole[0][i, :7])
 
 
 def test_rpn_head(kernels):
