@@ -14,6 +14,7 @@
 #include <numeric>
 #include <vector>
 
+#include "parallel.h"
 #include "processors.h"
 
 namespace {
@@ -39,18 +40,24 @@ struct Boxes {
   std::vector<float> x1, y1, x2, y2, area;
 };
 
-// IoU of one box with those from `begin` to `end`; 0 where they do not overlap.
-FOR_EACH_PROCESSOR void IoU(const Box &box, float area, const Boxes &others, int64_t begin,
-                            int64_t end, float *iou) {
-  const float *x1 = others.x1.data(), *y1 = others.y1.data();
-  const float *x2 = others.x2.data(), *y2 = others.y2.data(), *areas = others.area.data();
-  for (int64_t i = begin; i < end; ++i) {
-    const float width = std::max(std::min(box.x2, x2[i]) - std::max(box.x1, x1[i]), 0.0f);
-    const float height = std::max(std::min(box.y2, y2[i]) - std::max(box.y1, y1[i]), 0.0f);
-    const float overlap = width * height;
-    const float all = area + areas[i] - overlap;
-    iou[i] = overlap > 0.0f ? overlap / (overlap > 0.0f ? all : 1.0f) : 0.0f;
-  }
+// What two boxes have in common.
+WITHIN float Overlap(const Box &box, const Boxes &others, int64_t i) {
+  const float left = std::max(box.x1, others.x1[i]), right = std::min(box.x2, others.x2[i]);
+  const float top = std::max(box.y1, others.y1[i]), bottom = std::min(box.y2, others.y2[i]);
+  return std::max(right - left, 0.0f) * std::max(bottom - top, 0.0f);
+}
+
+// 0 where they do not overlap.
+WITHIN float IoU(const Box &box, float area, const Boxes &others, int64_t i) {
+  const float overlap = Overlap(box, others, i);
+  const float all = area + others.area[i] - overlap;
+  return overlap > 0.0f ? overlap / (overlap > 0.0f ? all : 1.0f) : 0.0f;
+}
+
+// IoU of one box with all others.
+FOR_EACH_PROCESSOR void IoUs(const Box &box, float area, const Boxes &others, int64_t count,
+                             float *iou) {
+  for (int64_t i = 0; i < count; ++i) iou[i] = IoU(box, area, others, i);
 }
 
 // The places of the `count` largest keys, largest first, of equal ones the first; NaN is least.
@@ -125,22 +132,57 @@ struct ProposalSettings {
   float weights[4];
 };
 
-// Greedy suppression among usable boxes, best first; ends once `enough` are kept.
+// Says of boxes from `begin` to `end` whether their IoU with one may be above a threshold, of which
+// `low` is a little less: no division, and hardly ever true.
+FOR_EACH_PROCESSOR void MayOverlap(const Box &box, float area, const Boxes &others, int64_t begin,
+                                   int64_t end, float low, int32_t *may) {
+  for (int64_t i = begin; i < end; ++i) {
+    const float overlap = Overlap(box, others, i);
+    may[i - begin] = overlap >= low * (area + others.area[i] - overlap);
+  }
+}
+
+// Drops, of boxes from `begin` to `end`, those that overlap too much with box i.
+void DropOverlapping(const Boxes &boxes, int64_t i, int64_t begin, int64_t end, double threshold,
+                     std::vector<char> *kept) {
+  constexpr int64_t kAtATime = 512;
+  const float low = static_cast<float>(threshold) * 0.999f;
+  const Box box = boxes.Get(i);
+  int32_t may[kAtATime];
+  for (int64_t first = begin; first < end; first += kAtATime) {
+    const int64_t last = std::min(first + kAtATime, end);
+    MayOverlap(box, boxes.area[i], boxes, first, last, low, may);
+    for (int64_t j = first; j < last; ++j) {
+      if (!may[j - first] || !(*kept)[j]) continue;
+      // In double precision, as the official code: IoU float32(0.3) is above 0.3.
+      (*kept)[j] = static_cast<double>(IoU(box, boxes.area[i], boxes, j)) <= threshold;
+    }
+  }
+}
+
+// Greedy suppression among usable boxes, best first; ends once `enough` are kept. Some boxes are
+// compared with each other first, then all later ones with what is left of them.
 std::vector<char> Suppress(const Boxes &boxes, const std::vector<char> &usable, double threshold,
                            int64_t enough) {
+  constexpr int64_t kBlock = 128;
   const int64_t count = static_cast<int64_t>(usable.size());
   std::vector<char> kept(usable);
-  std::vector<float> iou(count);
   int64_t total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!kept[i]) continue;
-    if (++total == enough) {
-      std::fill(kept.begin() + i + 1, kept.end(), 0);
-      break;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t end = std::min(begin + kBlock, count);
+    for (int64_t i = begin; i < end; ++i) {
+      if (!kept[i]) continue;
+      if (++total == enough) {
+        std::fill(kept.begin() + i + 1, kept.end(), 0);
+        return kept;
+      }
+      DropOverlapping(boxes, i, i + 1, end, threshold, &kept);
     }
-    IoU(boxes.Get(i), boxes.area[i], boxes, i + 1, count, iou.data());
-    // In double precision, as the official code: IoU float32(0.3) is above 0.3.
-    for (int64_t j = i + 1; j < count; ++j) kept[j] &= static_cast<double>(iou[j]) <= threshold;
+    InParallel(count - end, 1024, [&](int64_t from, int64_t to) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (kept[i]) DropOverlapping(boxes, i, end + from, end + to, threshold, &kept);
+      }
+    });
   }
   return kept;
 }
@@ -202,7 +244,7 @@ Matching Match(const Box *gt_boxes, const bool *gt_valid, int64_t num_gt, const 
   for (int64_t g = 0; g < num_gt; ++g) {
     if (!gt_valid[g]) continue;
     const Box &gt = gt_boxes[g];
-    IoU(gt, (gt.x2 - gt.x1) * (gt.y2 - gt.y1), boxes, 0, count, iou.data());
+    IoUs(gt, (gt.x2 - gt.x1) * (gt.y2 - gt.y1), boxes, count, iou.data());
     float most = -1.0f;
     for (int64_t i = 0; i < count; ++i) {
       if (valid != nullptr && !valid[i]) iou[i] = -1.0f;
