@@ -108,11 +108,12 @@ def test_agreement():
     assert agreement.detections(detections(), detections(0.1)) == 0
     with pytest.raises(agreement.DisagreementError, match="detections"):
         agreement.detections(detections(), detections(3.0))
-    given = {"losses": np.array([1.0, 2.0])}
+    given = {"losses": np.array([1.0, 2.0, 1.0, 2.0])}
     assert agreement.losses(given, given) == 0
-    for wrong in (2.1, np.nan):
+    for wrong in ([1.001, 2, 1, 2], [1, 2, 1, 2.1], [1, np.nan, 1, 2]):
         with pytest.raises(agreement.DisagreementError, match="losses"):
-            agreement.losses({"losses": np.array([1.0, wrong])}, given)
+            agreement.losses({"losses": np.array(wrong)}, given)
+    agreement.losses({"losses": np.array([1, 2, 1.004, 2])}, given)  # other samples
     with pytest.raises(agreement.DisagreementError):
         agreement.figures({"figures": np.array([1.0])}, {"figures": np.array([1.0 + 1e-12])})
     assert set(agreement.BY_KIND) == {case.kind for case in CASES.values()}

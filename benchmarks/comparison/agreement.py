@@ -9,7 +9,10 @@ import numpy as np
 
 Result = Mapping[str, np.ndarray]
 
-LOSSES = 2e-3  # relative; one other choice among near ties of 2,000 proposals moves them
+# Relative, of the RPN's two losses and of the second stage's: at full size the two sides keep some
+# 80 other ones of 2,000 proposals where logits of random weights nearly tie, and draw 36 of 512
+# samples otherwise (features agree to 1e-5).
+LOSSES = np.array([2e-4, 2e-4, 1e-2, 1e-2])
 SCORES, PIXELS = 2e-3, 0.5
 PAIRED = 0.95  # of the detections, those next to the cut at 100 left out
 CALIBRATED = 1e-3
@@ -24,7 +27,9 @@ class DisagreementError(RuntimeError):
 def losses(ours: Result, theirs: Result) -> float:
     """Largest relative difference of a loss."""
     difference = np.abs(ours["losses"] - theirs["losses"]) / np.abs(theirs["losses"])
-    return _within("losses", float(difference.max()), LOSSES)
+    if not (difference <= LOSSES).all():
+        raise DisagreementError(f"losses differ by {difference}, more than {LOSSES}")
+    return float(difference.max())
 
 
 def detections(ours: Result, theirs: Result) -> float:
