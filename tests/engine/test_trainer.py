@@ -13,8 +13,10 @@ import pytest
 
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES
+from src.defrcn.kernels import KernelSquareSum, use_kernels
 from src.engine.noise import Noise
 from src.engine.trainer import Trainer, step_in_epoch
+from src.kernels import library
 from src.lr_schedule import Schedule
 from src.model_utils.config import Solver
 from src.model_utils.errors import InputError
@@ -64,9 +66,13 @@ class Run:
 
     def __init__(self):
         self.net = small.detector()
+        settings, path = {"batch_size": 1, "exact": True}, library.built()
+        if path is not None:  # as for users; less to compile
+            use_kernels(self.net, str(path))
+            settings["square_sum"] = KernelSquareSum(str(path))
         self.start = parameters_of(self.net)
-        self.optimizer = build_optimizer(self.net, Solver())
-        self.compiled = build_train_step(self.net, self.optimizer, batch_size=1, exact=True)
+        self.optimizer = build_optimizer(self.net, Solver(), str(path or ""))
+        self.compiled = build_train_step(self.net, self.optimizer, **settings)
 
     def trainer(self, folder, steps, **changes):
         set_parameters(list(self.net.get_parameters()), self.start)

@@ -111,8 +111,8 @@ def test_dropout_keeps_the_expectation():
 
 def test_dropout_in_training_only():
     """It moves the class loss and nothing else; inference does not know of it."""
-    without = small.detector(fine_tuned(), fast=False)
-    dropping = small.detector(fine_tuned(roi_heads__cls_dropout=True), fast=False)
+    without = small.detector(fine_tuned())
+    dropping = small.detector(fine_tuned(roi_heads__cls_dropout=True))
     batch = tuple(map(Tensor, small.pictures([SIZE])))
     noise = Noise(anchors_per_cell=9, proposals=20, dropout=(16, WIDTH))
     plain = losses(without, NO_NOISE)
