@@ -50,10 +50,11 @@ def root(tmp_path_factory):
     return place
 
 
-def train(root, *flags):
+def train(root, *flags, compiled=False):
     command = [sys.executable, PROJECT / "train.py", f"--config_path={root / 'tiny.yaml'}", *flags]
     number = len(list(root.glob("output-*")))
-    return Child(command, root / f"output-{number}.txt", root)
+    # most of what is asked here does not depend on it, and it takes seconds
+    return Child(command, root / f"output-{number}.txt", root, MS_JIT=str(int(compiled)))
 
 
 def refused(root, *flags):
@@ -192,7 +193,7 @@ def test_overwriting_moves_the_run_aside_whole(root, killed):
 def test_a_run_that_made_no_step_is_no_mark(root):
     """As after a wrong flag, or Ctrl-C while the first step is compiled."""
     place = f"--save_checkpoint_path={root / 'early'}"
-    child = train(root, place)
+    child = train(root, place, compiled=True)
     assert child.wait_for("INFO configuration: "), child.text()
     for _ in range(2):
         os.kill(child.process.pid, signal.SIGINT)

@@ -87,15 +87,6 @@ def test_bash_can_read_it(path):
     assert os.access(path, os.X_OK) or path.name.startswith("lib_")
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing():
-    done = subprocess.run(
-        ["shellcheck", "-x", *map(str, SCRIPTS)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.stdout == ""
-    assert done.returncode == 0
-
-
 @pytest.mark.parametrize("script", ["run_demo.sh", "run_tests.sh"])
 def test_help_changes_nothing(project, script):
     before = sorted(project.rglob("*"))
@@ -173,6 +164,7 @@ def test_a_full_disk_is_said_before_anything_is_written(project, script):
     assert not (project / "demo_output").exists()
 
 
+@pytest.mark.slow
 def test_the_environment_is_made_once_and_reused(project):
     first = run(project, "setup_env.sh", PYTHON=sys.executable)
     assert first.returncode == 0, first.stderr

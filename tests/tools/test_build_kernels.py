@@ -42,7 +42,12 @@ def test_it_builds_once(nothing_built, capsys, monkeypatch):
     ("source", "before", "after"),
     [
         ("detector.cc", "best[i] >= high", "best[i] > 2 * high"),
-        ("products.cc", "to[5 * step][l] = 4.0f * d1", "to[5 * step][l] = 4.1f * d1"),
+        pytest.param(
+            "products.cc",
+            "to[5 * step][l] = 4.0f * d1",
+            "to[5 * step][l] = 4.1f * d1",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_numbers_are_found_out(nothing_built, tmp_path, monkeypatch, source, before, after):
