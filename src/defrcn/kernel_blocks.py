@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from src.defrcn.pcb_resnet import NUM_STAGES, ResNet
-from src.defrcn.resnet import STAGES, ResNetC4, Stem, max_pool_after_relu
+from src.defrcn.resnet import STAGES, ResNetC4
 from src.defrcn.roi_align import ROIAlign
 from src.defrcn.rpn import RPNHead
 
@@ -169,37 +169,60 @@ class KernelBottleneck(nn.Cell):
         return out[0]
 
 
+def _trained_stem(library: str) -> ops.Custom:
+    gradient = kernel(library, "TrainedStemGrad", (FLOAT,))
+    z = ops.ZerosLike()
+
+    def back(x, w, a, b, m, v, s, out, d_out):  # noqa: ANN001,ANN202
+        d = gradient(x, w, a, b, m, v, s, out[0], out[1], d_out[0])[0]
+        return z(x), d, z(a), z(b), z(m), z(v), z(s)
+
+    return kernel(library, "TrainedStem", (FLOAT,) * 2, back)
+
+
+def _batch_stem(library: str) -> ops.Custom:
+    gradient = kernel(library, "BatchStemGrad", (FLOAT,) * 3)
+    z = ops.ZerosLike()
+
+    def back(x, w, a, b, m, v, s, out, d_out):  # noqa: ANN001,ANN202
+        d, da, db = gradient(x, w, a, b, m, v, s, out[0], out[1], out[2], d_out[0])
+        return z(x), d, da, db, z(m), z(v), z(s)
+
+    return kernel(library, "BatchStem", (FLOAT,) * 5, back)
+
+
 class KernelStem(nn.Cell):
-    """A ResNet's first convolution, its frozen norm and pooling by a kernel, without gradient.
+    """A ResNet's first convolution, its norm and pooling by a kernel.
 
     Args:
         layer: the convolution.
         norm: its norm.
         library: path of the kernels.
+        trained: whether the convolution has a gradient; the images have none.
     """
 
-    def __init__(self, layer: nn.Cell, norm: nn.Cell, library: str) -> None:
+    def __init__(self, layer: nn.Cell, norm: nn.Cell, library: str, *, trained: bool) -> None:
         super().__init__()
         held = [layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var]
         self.held = ParameterTuple(held)
-        self.settings = Tensor(np.array([norm.eps], np.float64))
-        self.kernel = kernel(library, "FrozenStem", (FLOAT,), _no_gradient)
+        settings = [norm.eps, getattr(norm, "momentum", 0.0)]
+        self.settings = Tensor(np.array(settings, np.float64))
+        self.batch_norm = trained and norm.weight.requires_grad
+        if trained:
+            self.kernel = _trained_stem(library)
+        else:
+            self.kernel = kernel(library, "FrozenStem", (FLOAT,), _no_gradient)
+        if self.batch_norm:
+            self.train_kernel = _batch_stem(library)
 
     def construct(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, H / 4, W / 4, C), rounded up."""
-        return self.kernel(images, *self.held, self.settings)[0]
-
-
-class RowStem(nn.Cell):
-    """`resnet.Stem` as it is, channels last."""
-
-    def __init__(self, stem: Stem) -> None:
-        super().__init__()
-        self.conv1 = stem.conv1
-
-    def construct(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, H / 4, W / 4, C), rounded up."""
-        return max_pool_after_relu(ops.relu(self.conv1(images))).transpose(0, 2, 3, 1)
+        if not (self.batch_norm and self.training):
+            return self.kernel(images, *self.held, self.settings)[0]
+        out = self.train_kernel(images, *self.held, self.settings)
+        ops.assign(self.held[3], ops.stop_gradient(out[3]))
+        ops.assign(self.held[4], ops.stop_gradient(out[4]))
+        return out[0]
 
 
 class KernelBackbone(nn.Cell):
@@ -220,9 +243,8 @@ class KernelBackbone(nn.Cell):
     def __init__(self, backbone: ResNetC4, library: str) -> None:
         super().__init__()
         self.freeze_at = backbone.freeze_at
-        frozen = self.freeze_at >= 1 and backbone.stem.conv1.foldable
         layer = backbone.stem.conv1
-        self.stem = KernelStem(layer, layer.norm, library) if frozen else RowStem(backbone.stem)
+        self.stem = KernelStem(layer, layer.norm, library, trained=self.freeze_at < 1)
         for number, name in enumerate(STAGES, start=2):
             blocks = [
                 KernelBottleneck(
@@ -304,7 +326,7 @@ class KernelEncoder(nn.Cell):
 
     def __init__(self, net: ResNet, library: str) -> None:
         super().__init__()
-        self.stem = KernelStem(net.conv1, net.bn1, library)
+        self.stem = KernelStem(net.conv1, net.bn1, library, trained=False)
         blocks = [
             EncoderBlock(block, library, 2 if stage and not number else 1)
             for stage in range(NUM_STAGES)

@@ -309,13 +309,24 @@ def _composite(canvas: FloatArray, sprite: _Sprite, *, shadow: bool) -> None:
     margins = ((before_y, after_y), (before_x, after_x))
     fine = np.pad(sprite.mask.astype(np.float32), margins)
     paint_fine = np.pad(sprite.colors, (*margins, (0, 0))) * fine[..., None]
-    rows, columns = fine.shape[0] // f, fine.shape[1] // f
-    alpha = fine.reshape(rows, f, columns, f).mean(axis=(1, 3))
-    color = paint_fine.reshape(rows, f, columns, f, 3).mean(axis=(1, 3))
+    alpha, color = _average(fine), _average(paint_fine)
     if shadow:
         _cast_shadow(canvas, alpha, top, left)
     place, inside = _overlap(canvas.shape, alpha.shape, top, left)
     canvas[place] = canvas[place] * (1.0 - alpha[inside][..., None]) + color[inside]
+
+
+def _average(fine: FloatArray) -> FloatArray:
+    """The mean of the fine pixels (H * f, W * f, ...) of each pixel, (H, W, ...).
+
+    One at a time: numpy's mean over two inner axes takes four times as long.
+    """
+    f = SUPERSAMPLE
+    total = np.zeros((fine.shape[0] // f, fine.shape[1] // f, *fine.shape[2:]), np.float32)
+    for row in range(f):
+        for column in range(f):
+            total += fine[row::f, column::f]
+    return total / np.float32(f * f)
 
 
 def _cast_shadow(canvas: FloatArray, alpha: FloatArray, top: int, left: int) -> None:

@@ -279,16 +279,21 @@ def paint(
     side = mask.shape[0]
     surface = shape.surface or str(rng.choice(PLAIN_SURFACES))
     second = _partner(rng, color, strong=bool(shape.surface))
-    share = _pattern(rng, surface, side, radius, degrees)[..., None]
-    x, y = _turned_grid(side, float(rng.uniform(0.0, 360.0)))
-    ramp = np.clip(x / (2.0 * radius), -0.5, 0.5)[..., None] * np.float32(rng.uniform(10.0, 70.0))
-    painted = color * (1.0 - share) + second * share + ramp
+    share = _pattern(rng, surface, side, radius, degrees)
+    x, _ = _turned_grid(side, float(rng.uniform(0.0, 360.0)))
+    ramp = np.clip(x / (2.0 * radius), -0.5, 0.5) * np.float32(rng.uniform(10.0, 70.0))
     light, depth = _relief(mask, radius)
-    painted = painted + light[..., None] * np.float32(85.0)
-    rim = (depth < max(0.05 * radius, 0.8 * SUPERSAMPLE)).astype(np.float32)[..., None]
+    light *= np.float32(85.0)
+    rim = (depth < max(0.05 * radius, 0.8 * SUPERSAMPLE)).astype(np.float32)
     strength = np.float32(rng.choice([0.0, 0.45, 0.7]))
-    painted = painted * (1.0 - rim * strength) + second * np.float32(0.5) * rim * strength
-    return np.clip(painted, 0.0, 255.0).astype(np.float32)
+    rest, outside = 1.0 - share, 1.0 - rim * strength
+    painted = np.empty((side, side, 3), np.float32)
+    for channel in range(3):  # one at a time: numpy is slow where the innermost axis has 3 numbers
+        main, other = color[channel : channel + 1], second[channel : channel + 1]
+        plane = (main * rest + other * share + ramp + light) * outside
+        plane = plane + other * np.float32(0.5) * rim * strength
+        painted[..., channel] = np.clip(plane, 0.0, 255.0)
+    return painted
 
 
 def _partner(rng: np.random.Generator, color: FloatArray, *, strong: bool) -> FloatArray:

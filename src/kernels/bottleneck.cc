@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "batch_norm.h"
 #include "layers.h"
 #include "parallel.h"
 #include "processors.h"
@@ -202,165 +203,12 @@ void FrozenBackward(void **params, int64_t **shapes, bool projected) {
 
 // ---- norms of the batch
 
-constexpr int64_t kBlockRows =
-    1024;  // whose sums are taken together, however many threads there are
-
-FOR_EACH_PROCESSOR void AddRows(const float *rows, int64_t count, int64_t channels, float *sums) {
-  for (int64_t i = 0; i < count; ++i, rows += channels) {
-    for (int64_t c = 0; c < channels; ++c) sums[c] += rows[c];
-  }
-}
-
-FOR_EACH_PROCESSOR void AddSquares(const float *rows, const float *mean, int64_t count,
-                                   int64_t channels, float *sums) {
-  for (int64_t i = 0; i < count; ++i, rows += channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float distance = rows[c] - mean[c];
-      sums[c] += distance * distance;
-    }
-  }
-}
-
-FOR_EACH_PROCESSOR void AddProducts(const float *rows, const float *gradient, const float *mean,
-                                    int64_t count, int64_t channels, float *sums) {
-  for (int64_t i = 0; i < count; ++i, rows += channels, gradient += channels) {
-    for (int64_t c = 0; c < channels; ++c) sums[c] += (rows[c] - mean[c]) * gradient[c];
-  }
-}
-
-// Sums over rows by channel; add(begin, count, sums) adds those of some rows.
-template <typename Add>
-std::vector<float> Total(int64_t rows, int64_t channels, const Add &add) {
-  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
-  const Scratch parts(blocks * channels);
-  InParallel(blocks, std::max<int64_t>(1, 16384 / (kBlockRows * channels)),
-             [&](int64_t begin, int64_t end) {
-               for (int64_t i = begin; i < end; ++i) {
-                 float *own = parts.at(i * channels);
-                 std::fill(own, own + channels, 0.0f);
-                 add(i * kBlockRows, std::min(kBlockRows, rows - i * kBlockRows), own);
-               }
-             });
-  std::vector<double> sums(channels, 0.0);
-  for (int64_t i = 0; i < blocks; ++i) {
-    for (int64_t c = 0; c < channels; ++c) sums[c] += parts.data()[i * channels + c];
-  }
-  return {sums.begin(), sums.end()};
-}
-
-FOR_EACH_PROCESSOR void ScaleAndShift(const float *rows, const float *scale, const float *shift,
-                                      int64_t count, int64_t channels, bool clip, float *to) {
-  for (int64_t i = 0; i < count; ++i, rows += channels, to += channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      const float value = rows[c] * scale[c] + shift[c];
-      to[c] = clip && value < 0.0f ? 0.0f : value;
-    }
-  }
-}
-
 FOR_EACH_PROCESSOR void AddAndClip(const float *rows, int64_t count, float *to) {
   for (int64_t i = 0; i < count; ++i) {
     const float value = to[i] + rows[i];
     to[i] = value < 0.0f ? 0.0f : value;
   }
 }
-
-FOR_EACH_PROCESSOR void NormGradientRows(const float *gradient, const float *rows,
-                                         const float *scale, const float *slope, const float *shift,
-                                         int64_t count, int64_t channels, float *to) {
-  for (int64_t i = 0; i < count; ++i, rows += channels, gradient += channels, to += channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      to[c] = scale[c] * gradient[c] + (slope[c] * rows[c] + shift[c]);
-    }
-  }
-}
-
-// The norm of a batch: mean and 1 / deviation of each channel of `rows`, and what makes of a row
-// its normalised one.
-struct BatchNorm {
-  // Measures.
-  BatchNorm(const float *rows, int64_t count, const ConvNorm &layer, float eps)
-      : count(count), channels(layer.out), mean(layer.out), inverse(layer.out) {
-    mean = Total(count, channels, [&](int64_t begin, int64_t size, float *sums) {
-      AddRows(rows + begin * channels, size, channels, sums);
-    });
-    for (float &value : mean) value /= static_cast<float>(count);
-    variance = Total(count, channels, [&](int64_t begin, int64_t size, float *sums) {
-      AddSquares(rows + begin * channels, mean.data(), size, channels, sums);
-    });
-    for (int64_t c = 0; c < channels; ++c) {
-      variance[c] /= static_cast<float>(count);
-      inverse[c] = 1.0f / std::sqrt(variance[c] + eps);
-    }
-    Fold(layer);
-  }
-
-  // Takes what was measured.
-  BatchNorm(const float *stored, int64_t count, const ConvNorm &layer)
-      : count(count),
-        channels(layer.out),
-        mean(stored, stored + layer.out),
-        inverse(stored + layer.out, stored + 2 * layer.out) {
-    Fold(layer);
-  }
-
-  void Store(float *to) const {
-    std::copy(mean.begin(), mean.end(), to);
-    std::copy(inverse.begin(), inverse.end(), to + channels);
-  }
-
-  // Mean and variance as they are gathered for inference.
-  void Gather(const ConvNorm &layer, float momentum, float *new_mean, float *new_variance) const {
-    const float unbiased = count > 1 ? static_cast<float>(count) / (count - 1) : 1.0f;
-    for (int64_t c = 0; c < channels; ++c) {
-      new_mean[c] = (1.0f - momentum) * layer.mean[c] + momentum * mean[c];
-      new_variance[c] = (1.0f - momentum) * layer.variance[c] + momentum * (variance[c] * unbiased);
-    }
-  }
-
-  void Apply(const float *rows, bool clip, float *to) const {
-    InParallel(count, RowGrain(channels), [&](int64_t begin, int64_t end) {
-      ScaleAndShift(rows + begin * channels, scale.data(), shift.data(), end - begin, channels,
-                    clip, to + begin * channels);
-    });
-  }
-
-  // From the gradient of the output, (R, D), those of rows, gamma and beta; in place if wanted.
-  void Gradient(const float *gradient, const float *rows, float *to, float *gamma_gradient,
-                float *beta_gradient) const {
-    const auto sums = Total(count, channels, [&](int64_t begin, int64_t size, float *part) {
-      AddRows(gradient + begin * channels, size, channels, part);
-    });
-    const auto products = Total(count, channels, [&](int64_t begin, int64_t size, float *part) {
-      AddProducts(rows + begin * channels, gradient + begin * channels, mean.data(), size, channels,
-                  part);
-    });
-    std::vector<float> slope(channels), rest(channels);
-    for (int64_t c = 0; c < channels; ++c) {
-      gamma_gradient[c] = products[c] * inverse[c];
-      beta_gradient[c] = sums[c];
-      slope[c] = -scale[c] * inverse[c] * gamma_gradient[c] / static_cast<float>(count);
-      rest[c] = -scale[c] * sums[c] / static_cast<float>(count) - slope[c] * mean[c];
-    }
-    InParallel(count, RowGrain(channels), [&](int64_t begin, int64_t end) {
-      NormGradientRows(gradient + begin * channels, rows + begin * channels, scale.data(),
-                       slope.data(), rest.data(), end - begin, channels, to + begin * channels);
-    });
-  }
-
-  int64_t count, channels;
-  std::vector<float> mean, variance, inverse, scale, shift;
-
- private:
-  void Fold(const ConvNorm &layer) {
-    scale.resize(channels);
-    shift.resize(channels);
-    for (int64_t c = 0; c < channels; ++c) {
-      scale[c] = layer.gamma[c] * inverse[c];
-      shift[c] = layer.beta[c] - mean[c] * scale[c];
-    }
-  }
-};
 
 void Pointwise(const float *rows, int64_t count, const ConvNorm &layer, float *to) {
   Product({rows, layer.in, false}, {layer.weight, layer.in, true}, count, layer.out, layer.in, 0.0f,
@@ -379,7 +227,7 @@ void BatchForward(void **params, int64_t **shapes, bool projected) {
   const int64_t rows = map.rows();
   const auto keep = [&](const BatchNorm &norm, const ConvNorm &layer) {
     norm.Store(stored);
-    stored += 2 * norm.channels;
+    stored += 2 * norm.channels();
     norm.Gather(layer, block.momentum(), Out(params, place), Out(params, place + 1));
     place += 2;
   };

@@ -292,27 +292,84 @@ def test_rpn_head(kernels):
             np.testing.assert_allclose(found.asnumpy(), wanted, rtol=1e-4, atol=atol)
 
 
-@pytest.mark.parametrize("size", [(2, 33, 50), (1, 70, 64), (1, 5, 3)])
-def test_stem(kernels, size):
-    twin = Stem(8, "FrozenBN")
+def random_stem(channels, norm):
+    stem = Stem(channels, norm)
     rng = np.random.default_rng(0)
-    for parameter in twin.get_parameters():
+    for parameter in stem.get_parameters():
         low = 0.5 if "var" in parameter.name else -0.5
         value = rng.uniform(low, 1, parameter.shape)
         parameter.set_data(Tensor(value.astype(np.float32)))
-    images = Tensor(rng.normal(size=(size[0], 3, *size[1:])).astype(np.float32))
+    return stem
+
+
+@pytest.mark.parametrize("size", [(2, 33, 50), (1, 70, 64), (1, 5, 3)])
+def test_stem(kernels, size):
+    twin = random_stem(8, "FrozenBN")
+    images = np.random.default_rng(0).normal(size=(size[0], 3, *size[1:])).astype(np.float32)
     layer = twin.conv1
-    found = KernelStem(layer, layer.norm, kernels)(images).asnumpy().transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(found, twin(images).asnumpy(), rtol=1e-4, atol=1e-5)
-    broken = images.asnumpy().copy()
+    wanted = twin(Tensor(images)).asnumpy()
+    broken = images.copy()
     broken[0, 0, 2, 2] = np.nan
-    assert np.isnan(KernelStem(layer, layer.norm, kernels)(Tensor(broken)).asnumpy()).any()
+    for trained in (False, True):
+        cell = KernelStem(layer, layer.norm, kernels, trained=trained)
+        found = cell(Tensor(images)).asnumpy().transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+        assert np.isnan(cell(Tensor(broken)).asnumpy()).any()
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
-def test_backbone(kernels, norm):
+@pytest.mark.parametrize(
+    ("size", "channels", "mode"),
+    [((2, 33, 50), 8, eager), ((1, 70, 64), 20, compiled), ((1, 5, 3), 16, eager)],
+)
+def test_a_stem_that_trains(kernels, norm, size, channels, mode):
+    """Output, gradients, statistics; a part of the picture is of one colour, where cells tie."""
+    twin = random_stem(channels, norm)
+    twin.set_train(True)
+    start, trained = parameters_of(twin), [p for p in twin.get_parameters() if p.requires_grad]
+    assert len(trained) == (3 if norm == "BN" else 1)
+    rng = np.random.default_rng(1)
+    images = rng.normal(size=(size[0], 3, *size[1:])).astype(np.float32)
+    images[:, :, 20:, :30] = 0.7
+    weight = rng.normal(size=twin(Tensor(images)).shape).astype(np.float32)
+
+    def results(cell, mode, weight):
+        set_parameters(list(cell.get_parameters()), start)
+
+        def total(images, weight):
+            return (cell(images) * weight).sum()
+
+        gradient = ms.grad(total, None, trained)
+
+        def back(images, weight):
+            return gradient(images, weight)
+
+        output = cell(Tensor(images)).asnumpy()
+        return output, [one.asnumpy() for one in mode(back)(Tensor(images), weight)]
+
+    output, gradients = results(twin, eager, Tensor(weight))
+    gathered = parameters_of(twin)
+    with names_kept(twin):
+        cell = KernelStem(twin.conv1, twin.conv1.norm, kernels, trained=True)
+    cell.set_train(True)
+    found, others = results(cell, mode, Tensor(rows(weight)))
+    np.testing.assert_allclose(found.transpose(0, 3, 1, 2), output, **TOLERANCE)
+    for one, other in zip(others, gradients):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(other).max())
+    for name, value in parameters_of(cell).items():
+        np.testing.assert_allclose(value, gathered[name], rtol=1e-5, atol=1e-6, err_msg=name)
+        assert np.array_equal(value, start[name]) != (norm == "BN" and "running" in name)
+    cell.set_train(False)
+    twin.set_train(False)
+    wanted = twin(Tensor(images)).asnumpy()
+    found = cell(Tensor(images)).asnumpy().transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, wanted, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("norm", "freeze_at"), [("FrozenBN", 1), ("FrozenBN", 0), ("BN", 0)])
+def test_backbone(kernels, norm, freeze_at):
     """All stages, for training and inference, of a batch of two sizes."""
-    net = small.detector(small.section(backbone__norm=norm, backbone__freeze_at=1))
+    net = small.detector(small.section(backbone__norm=norm, backbone__freeze_at=freeze_at))
     images, _, padded = map(Tensor, small.pictures(((75, 97), (81, 60))))
     start, twin = parameters_of(net), net.backbone
     with names_kept(net):

@@ -233,7 +233,8 @@ def eager_pass(net):
 
 
 def network(norm):
-    return small.detector(small.section(backbone__norm=norm, backbone__freeze_at=1))
+    freeze_at = 1 if norm == "FrozenBN" else 0
+    return small.detector(small.section(backbone__norm=norm, backbone__freeze_at=freeze_at))
 
 
 @functools.cache
