@@ -16,7 +16,7 @@ from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.kernels import KernelAdamWStep, KernelSGDStep
 from src.defrcn.proposal_generator import ProposalGenerator
-from src.defrcn.rcnn import BoxMaps, BoxPredictor, Res5ROIHeads, ROILosses
+from src.defrcn.rcnn import BoxMaps, BoxPredictor, PredictedBoxes, Res5ROIHeads, ROILosses
 from src.defrcn.resnet import STRIDE, ResNetC4, freeze, make_stage, norm_of
 from src.defrcn.roi_align import ROIAlign
 from src.defrcn.rpn import RPN, ConvBias, RPNHead, RPNLosses
@@ -134,7 +134,7 @@ def _roi_heads(
             append_gt=roi.append_gt,
         ),
         ROILosses(roi.bbox_reg_weights, roi.smooth_l1_beta, roi.bbox_loss_weight),
-        box_weights=roi.bbox_reg_weights,
+        PredictedBoxes(roi.bbox_reg_weights),
     )
 
 

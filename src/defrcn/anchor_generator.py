@@ -39,10 +39,10 @@ class AnchorGenerator(nn.Cell):
         offset: position of a cell's centre in strides (0: its corner, as DeFRCN has it).
 
     Inputs:
-        - **height** (int), **width** (int) - cells of the feature map.
+        - **features** (Tensor) - (N, H, W, C), of which only the size counts.
 
     Outputs:
-        Tensor (height * width * num_cell_anchors, 4) float32, model frame; order: row, column,
+        Tensor (H * W * num_cell_anchors, 4) float32, model frame; order: row, column,
         size, ratio. None is dropped at the border.
     """
 
@@ -60,8 +60,9 @@ class AnchorGenerator(nn.Cell):
         self.stride = float(stride)
         self.offset = offset
 
-    def construct(self, height: int, width: int) -> Tensor:
+    def construct(self, features: Tensor) -> Tensor:
         """See the class."""
+        height, width = features.shape[1], features.shape[2]
         columns = (ops.arange(width).astype(ms.float32) + self.offset) * self.stride
         rows = (ops.arange(height).astype(ms.float32) + self.offset) * self.stride
         rows, columns = ops.meshgrid(rows, columns, indexing="ij")

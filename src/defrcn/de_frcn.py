@@ -130,7 +130,9 @@ class DeFRCN(nn.Cell):
         if self.rpn_scale is not None:
             features = self.affine_rpn(scale_gradient(features, self.rpn_scale))
         if not self.masked:
-            return features, valid_size, ops.ones((height * width * num_cell_anchors,), ms.bool_)
+            # The primitive: ops.ones is a program of its own to compile.
+            everywhere = ops.Ones()((height * width * num_cell_anchors,), ms.bool_)
+            return features, valid_size, everywhere
         mask = valid_mask(height, width, padded_size[0], padded_size[1], STRIDE)
         mask = mask.reshape(1, height, width, 1)
         per_cell = mask.reshape(-1, 1) + ops.zeros((1, num_cell_anchors), ms.float32)

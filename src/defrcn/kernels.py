@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.fast import names_kept
@@ -26,7 +27,7 @@ from src.defrcn.kernel_blocks import (
     rows_of,
 )
 from src.defrcn.proposal_generator import ProposalGenerator, settings_of
-from src.defrcn.rcnn import ROILosses
+from src.defrcn.rcnn import PredictedBoxes, ROILosses
 from src.defrcn.rpn import RPNLosses
 
 
@@ -95,6 +96,45 @@ class KernelProposals(ProposalGenerator):
         return self.kernel(
             logits, deltas, anchors, anchor_valid, image_sizes, self.settings, self.rows
         )
+
+
+class KernelAnchors(nn.Cell):
+    """`AnchorGenerator` by a kernel.
+
+    Args:
+        anchors: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, anchors: AnchorGenerator, library: str) -> None:
+        super().__init__()
+        self.num_cell_anchors = anchors.num_cell_anchors
+        self.cell_anchors = anchors.cell_anchors
+        self.settings = Tensor(np.array([anchors.stride, anchors.offset], np.float64))
+        self.kernel = kernel(library, "Anchors", (ms.float32,))
+
+    def construct(self, features: Tensor) -> Tensor:
+        """See `AnchorGenerator`."""
+        features = ops.stop_gradient(features)
+        return ops.stop_gradient(self.kernel(features, self.cell_anchors, self.settings)[0])
+
+
+class KernelPredictedBoxes(nn.Cell):
+    """`PredictedBoxes` by a kernel, without gradient.
+
+    Args:
+        boxes_of: whose settings it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, boxes_of: PredictedBoxes, library: str) -> None:
+        super().__init__()
+        self.settings = Tensor(np.array(boxes_of.box_weights, np.float64))
+        self.kernel = kernel(library, "PredictedBoxes", (ms.float32,))
+
+    def construct(self, proposals: Tensor, deltas: Tensor, image_sizes: Tensor) -> Tensor:
+        """See `PredictedBoxes`."""
+        return self.kernel(proposals, deltas, image_sizes, self.settings)[0]
 
 
 class KernelRPNTargets(RPNTargets):
@@ -327,7 +367,9 @@ def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     rpn, heads = net.proposal_generator, net.roi_heads
     rpn.train_proposals = KernelProposals(rpn.train_proposals, library)
     rpn.test_proposals = KernelProposals(rpn.test_proposals, library)
+    rpn.anchors = KernelAnchors(rpn.anchors, library)
     rpn.targets = KernelRPNTargets(rpn.targets, library)
+    heads.boxes_of = KernelPredictedBoxes(heads.boxes_of, library)
     heads.targets = KernelROITargets(heads.targets, library)
     if not blocks:
         return

@@ -128,12 +128,13 @@ class FixedAnchors(nn.Cell):
         super().__init__()
         self.num_cell_anchors = anchors.num_cell_anchors
         self.size = (height, width)
-        self.boxes = Tensor(anchors(height, width).asnumpy())
+        features = Tensor(np.zeros((1, height, width, 1), np.float32))
+        self.boxes = Tensor(anchors(features).asnumpy())
 
-    def construct(self, height: int, width: int) -> Tensor:
+    def construct(self, features: Tensor) -> Tensor:
         """(A, 4) float32, model frame."""
-        if (height, width) != self.size:
-            raise ValueError(f"anchors are for a map of {self.size}, not of {(height, width)}")
+        if features.shape[1:3] != self.size:
+            raise ValueError(f"anchors are for a map of {self.size}, not {features.shape[1:3]}")
         return self.boxes
 
 

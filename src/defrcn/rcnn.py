@@ -127,6 +127,34 @@ class ROILosses(nn.Cell):
         return loss_cls, loss_box * self.box_loss_weight
 
 
+class PredictedBoxes(nn.Cell):
+    """The boxes of all classes that deltas make of proposals, clipped to their images.
+
+    Args:
+        box_weights: see `box_ops.decode_boxes`.
+
+    Inputs:
+        - **proposals** (Tensor) - (N, P, 4) float32, model frame.
+        - **deltas** (Tensor) - (N * P, 4K) float32.
+        - **image_sizes** (Tensor) - (N, 2) float32 height, width, model frame.
+
+    Outputs:
+        Tensor (N, P, K, 4) float32, model frame.
+    """
+
+    def __init__(self, box_weights: tuple[float, ...]) -> None:
+        super().__init__()
+        self.box_weights = box_weights
+
+    def construct(self, proposals: Tensor, deltas: Tensor, image_sizes: Tensor) -> Tensor:
+        """See the class."""
+        batch, count = proposals.shape[:2]
+        deltas = deltas.reshape(batch, count, -1, 4)
+        boxes = box_ops.decode_boxes(deltas, proposals[:, :, None, :], self.box_weights)
+        clipped = [box_ops.clip_boxes(boxes[i], image_sizes[i]) for i in range(batch)]
+        return ops.stack(tuple(clipped))
+
+
 class Res5ROIHeads(nn.Cell):
     """The second stage: pooling, res5, class and box layers, targets and losses.
 
@@ -137,7 +165,7 @@ class Res5ROIHeads(nn.Cell):
         box_predictor: `BoxPredictor`.
         targets: `ROITargets`.
         losses_of: `ROILosses`.
-        box_weights: see `box_ops.encode_boxes`.
+        boxes_of: `PredictedBoxes`.
 
     Inputs:
         - **features** (Tensor) - (N, H, W, C) float32.
@@ -156,8 +184,7 @@ class Res5ROIHeads(nn.Cell):
         box_predictor: nn.Cell,
         targets: nn.Cell,
         losses_of: nn.Cell,
-        *,
-        box_weights: tuple[float, ...],
+        boxes_of: nn.Cell,
     ) -> None:
         super().__init__()
         self.pooler = pooler
@@ -166,7 +193,7 @@ class Res5ROIHeads(nn.Cell):
         self.box_predictor = box_predictor
         self.targets = targets
         self.losses_of = losses_of
-        self.box_weights = box_weights
+        self.boxes_of = boxes_of
 
     def construct(
         self, features: Tensor, boxes: Tensor, valid_size: Tensor
@@ -219,10 +246,7 @@ class Res5ROIHeads(nn.Cell):
         """Boxes (N, P, K, 4), clipped to each image, and scores (N, P, K + 1)."""
         batch, count = proposals.shape[:2]
         scores = ops.softmax(logits, 1).reshape(batch, count, -1)
-        deltas = deltas.reshape(batch, count, -1, 4)
-        boxes = box_ops.decode_boxes(deltas, proposals[:, :, None, :], self.box_weights)
-        clipped = [box_ops.clip_boxes(boxes[i], image_sizes[i]) for i in range(batch)]
-        return ops.stack(tuple(clipped)), scores
+        return self.boxes_of(proposals, deltas, image_sizes), scores
 
 
 def rcnn_losses(

@@ -234,7 +234,7 @@ class RPN(nn.Cell):
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
         logits, deltas = self.rpn_head(features)
-        anchors = self.anchors(features.shape[1], features.shape[2])
+        anchors = self.anchors(features)
         proposals = self.test_proposals(logits, deltas, anchors, anchor_valid, image_sizes)
         return proposals[0], proposals[2]
 
@@ -262,7 +262,7 @@ class RPN(nn.Cell):
             frame; valid (N, P) bool.
         """
         logits, deltas = self.rpn_head(features)
-        anchors = self.anchors(features.shape[1], features.shape[2])
+        anchors = self.anchors(features)
         index, positive, valid, gt_boxes = self.targets(
             anchors, anchor_valid, gt_boxes, gt_valid, noise
         )

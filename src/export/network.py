@@ -93,7 +93,7 @@ class DetectorForExport(nn.Cell):
         features = net.backbone(images, padded_size)
         rpn_features, valid_size, anchor_valid = net.rpn_inputs(features, padded_size)
         logits, deltas = rpn.rpn_head(rpn_features)
-        anchors = rpn.anchors(features.shape[1], features.shape[2])
+        anchors = rpn.anchors(features)
         proposals, _, valid, undecided = rpn.test_proposals(
             logits, deltas, anchors, anchor_valid, image_sizes
         )

@@ -116,7 +116,8 @@ bool IsFinite(const Box &box) {
          std::isfinite(box.y2);
 }
 
-float Clip(float value, float limit) { return std::min(std::max(value, 0.0f), limit); }
+// What is no number becomes 0, as by the operators of `box_ops.clip_boxes`.
+float Clip(float value, float limit) { return std::min(std::max(0.0f, value), limit); }
 
 struct ProposalSettings {
   explicit ProposalSettings(const double *values)
@@ -321,6 +322,55 @@ extern "C" int Proposals(int, void **params, int *, int64_t **shapes, const char
 extern "C" Shapes ProposalsInferShape(int *, int64_t **shapes, void *) {
   const int64_t images = shapes[0][0], proposals = shapes[6][0];
   return {{images, proposals, 4}, {images, proposals}, {images, proposals}};
+}
+
+// In: features (N, H, W, C), of which only the size counts, anchors of a cell (B, 4), settings (2,)
+// float64: stride, offset. Out: (H * W * B, 4).
+extern "C" int Anchors(int, void **params, int *, int64_t **shapes, const char **, void *, void *) {
+  const int64_t height = shapes[0][1], width = shapes[0][2], each = shapes[1][0];
+  const Box *cell = As<Box>(params[1]);
+  const double *settings = As<double>(params[2]);
+  const float stride = static_cast<float>(settings[0]), offset = static_cast<float>(settings[1]);
+  Box *to = As<Box>(params[3]);
+  for (int64_t row = 0; row < height; ++row) {
+    const float y = (static_cast<float>(row) + offset) * stride;
+    for (int64_t column = 0; column < width; ++column) {
+      const float x = (static_cast<float>(column) + offset) * stride;
+      for (int64_t i = 0; i < each; ++i)
+        *to++ = {x + cell[i].x1, y + cell[i].y1, x + cell[i].x2, y + cell[i].y2};
+    }
+  }
+  return 0;
+}
+
+extern "C" Shapes AnchorsInferShape(int *, int64_t **shapes, void *) {
+  // While a graph is compiled for all sizes, these are -1.
+  const int64_t height = shapes[0][1], width = shapes[0][2];
+  return {{height < 0 || width < 0 ? -1 : height * width * shapes[1][0], 4}};
+}
+
+// In: proposals (N, P, 4), deltas (N * P, 4 * K), image_sizes (N, 2), settings (4,) float64: box
+// weights. Out: (N, P, K, 4).
+extern "C" int PredictedBoxes(int, void **params, int *, int64_t **shapes, const char **, void *,
+                              void *) {
+  const int64_t images = shapes[0][0], proposals = shapes[0][1], classes = shapes[1][1] / 4;
+  float weights[4];
+  for (int i = 0; i < 4; ++i) weights[i] = static_cast<float>(As<double>(params[3])[i]);
+  InParallel(images * proposals, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float *size = As<float>(params[2]) + i / proposals * 2;
+      for (int64_t k = i * classes; k < (i + 1) * classes; ++k) {
+        const Box box = Decode(As<float>(params[1]) + 4 * k, As<Box>(params[0])[i], weights);
+        As<Box>(params[4])[k] = {Clip(box.x1, size[1]), Clip(box.y1, size[0]),
+                                 Clip(box.x2, size[1]), Clip(box.y2, size[0])};
+      }
+    }
+  });
+  return 0;
+}
+
+extern "C" Shapes PredictedBoxesInferShape(int *, int64_t **shapes, void *) {
+  return {{shapes[0][0], shapes[0][1], shapes[1][1] / 4, 4}};
 }
 
 // In: anchors (A, 4), anchor_valid (A,) bool, gt_boxes (N, G, 4), gt_valid (N, G) bool,

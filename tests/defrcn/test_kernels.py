@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from mindspore import Tensor, ops
 
+from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.bbox_assign_sample import RPNTargets
 from src.defrcn.bbox_assign_sample_stage2 import ROITargets
 from src.defrcn.kernels import (
+    KernelAnchors,
+    KernelPredictedBoxes,
     KernelProposals,
     KernelROITargets,
     KernelRPNTargets,
@@ -18,6 +21,7 @@ from src.defrcn.kernels import (
     use_kernels,
 )
 from src.defrcn.proposal_generator import ProposalGenerator
+from src.defrcn.rcnn import PredictedBoxes
 from src.network_define import build_train_step
 from src.sgd_optimizer import SGD
 from tests.helpers import small
@@ -28,7 +32,8 @@ def assert_same(cell, twin, inputs, mode=eager):
     def run(*inputs):
         return cell(*inputs)
 
-    for found, wanted in zip(mode(run)(*inputs), twin(*inputs)):
+    pairs = mode(run)(*inputs), twin(*inputs)
+    for found, wanted in [pairs] if isinstance(pairs[0], Tensor) else zip(*pairs):
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found.asnumpy(), wanted.asnumpy())
 
@@ -72,6 +77,26 @@ def test_proposals(kernels, mode, changes):
     twin, inputs = generator(**changes), head_outputs(300, 0)
     assert_same(KernelProposals(twin, kernels), twin, inputs, mode)
     assert 0 < twin(*inputs)[2].asnumpy().sum()
+
+
+@pytest.mark.parametrize("mode", [eager, compiled])
+def test_anchors(kernels, mode):
+    twin = AnchorGenerator((32.0, 64.0, 200.0), (0.5, 1.0, 2.0), 16, 0.25)
+    assert_same(KernelAnchors(twin, kernels), twin, [Tensor(np.zeros((2, 7, 11, 3)))], mode)
+
+
+@pytest.mark.parametrize("mode", [eager, compiled])
+def test_predicted_boxes(kernels, mode):
+    """Some grow without bounds, some are no numbers."""
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(-10, 80, (2, 30, 2))
+    proposals = np.concatenate((corner, corner + rng.uniform(2, 60, (2, 30, 2))), 2)
+    deltas = rng.normal(size=(60, 12)) * rng.choice([0.1, 1, 30, 300], (60, 1))
+    deltas[3::20, :5], deltas[4::20], deltas[5::20, 3] = np.nan, np.inf, -np.inf
+    sizes = [[70, 95], [64.5, 80]]
+    inputs = [Tensor(np.asarray(one, np.float32)) for one in (proposals, deltas, sizes)]
+    twin = PredictedBoxes((10.0, 10.0, 5.0, 5.0))
+    assert_same(KernelPredictedBoxes(twin, kernels), twin, inputs, mode)
 
 
 def test_proposals_of_numbers_that_are_none(kernels):

@@ -220,7 +220,7 @@ def first_stage(net: DeFRCN, generator: nn.Cell, inputs: tuple[Tensor, ...]) -> 
     features = net.backbone(images, padded_size)
     rpn_features, valid_size, anchor_valid = net.rpn_inputs(features, padded_size)
     logits, deltas = net.proposal_generator.rpn_head(rpn_features)
-    anchors = net.proposal_generator.anchors(features.shape[1], features.shape[2])
+    anchors = net.proposal_generator.anchors(features)
     proposals, scores, valid = generator(logits, deltas, anchors, anchor_valid, image_sizes)
     return {
         "features": features,
