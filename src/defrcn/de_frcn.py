@@ -9,7 +9,7 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from src.defrcn.gdl import AffineLayer, scale_gradient
+from src.defrcn.gdl import GradientDecoupledLayer
 from src.defrcn.resnet import STRIDE, valid_mask
 
 LOSS_NAMES = ("loss_rpn_cls", "loss_rpn_loc", "loss_cls", "loss_box_reg")
@@ -56,9 +56,9 @@ class DeFRCN(nn.Cell):
         self.rpn_scale = rpn_scale
         self.rcnn_scale = rcnn_scale
         if rpn_scale is not None:
-            self.affine_rpn = AffineLayer(num_channels)
+            self.affine_rpn = GradientDecoupledLayer(num_channels, rpn_scale)
         if rcnn_scale is not None:
-            self.affine_rcnn = AffineLayer(num_channels)
+            self.affine_rcnn = GradientDecoupledLayer(num_channels, rcnn_scale)
         self.masked = masked
 
     def construct(
@@ -128,7 +128,7 @@ class DeFRCN(nn.Cell):
         valid_size = -ops.floor(padded_size.astype(ms.float32) * (-1.0 / STRIDE))
         num_cell_anchors = self.proposal_generator.anchors.num_cell_anchors
         if self.rpn_scale is not None:
-            features = self.affine_rpn(scale_gradient(features, self.rpn_scale))
+            features = self.affine_rpn(features)
         if not self.masked:
             # The primitive: ops.ones is a program of its own to compile.
             everywhere = ops.Ones()((height * width * num_cell_anchors,), ms.bool_)
@@ -142,4 +142,4 @@ class DeFRCN(nn.Cell):
         """The map that the second stage pools from."""
         if self.rcnn_scale is None:
             return features
-        return self.affine_rcnn(scale_gradient(features, self.rcnn_scale))
+        return self.affine_rcnn(features)

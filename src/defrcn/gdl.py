@@ -22,25 +22,28 @@ def scale_gradient(features: Tensor, scale: float) -> Tensor:
     return fixed + scale * (features - fixed)
 
 
-class AffineLayer(nn.Cell):
-    """Learned per-channel scale and shift, identity at the start.
+class GradientDecoupledLayer(nn.Cell):
+    """`scale_gradient`, then a learned per-channel scale and shift, identity at the start.
 
     Args:
         num_channels: C.
+        scale: λ of the backward pass.
 
     Inputs:
-        - **features** (Tensor) - (..., C) float32, channels last.
+        - **features** (Tensor) - (N, H, W, C) float32.
 
     Outputs:
         Tensor of the same shape.
     """
 
-    def __init__(self, num_channels: int) -> None:
+    def __init__(self, num_channels: int, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         shape = (1, num_channels, 1, 1)  # as the official checkpoints have it
         self.weight = Parameter(Tensor(np.ones(shape, np.float32)), name="weight")
         self.bias = Parameter(Tensor(np.zeros(shape, np.float32)), name="bias")
 
     def construct(self, features: Tensor) -> Tensor:
         """See the class."""
+        features = scale_gradient(features, self.scale)
         return features * self.weight.reshape(-1) + self.bias.reshape(-1)

@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from src.defrcn.gdl import GradientDecoupledLayer
 from src.defrcn.pcb_resnet import NUM_STAGES, ResNet
 from src.defrcn.resnet import STAGES, ResNetC4
 from src.defrcn.roi_align import ROIAlign
@@ -340,6 +341,39 @@ class KernelEncoder(nn.Cell):
         for block in self.blocks:
             out = block(out)
         return out
+
+
+def _decoupled(library: str) -> ops.Custom:
+    gradient = kernel(library, "DecoupledGrad", (FLOAT,) * 3)
+    z = ops.ZerosLike()
+
+    def back(x, w, b, s, out, d_out):  # noqa: ANN001,ANN202
+        dx, dw, db = gradient(x, w, b, s, d_out[0])
+        return dx, dw, db, z(s)
+
+    return kernel(library, "Decoupled", (FLOAT,), back)
+
+
+class KernelGDL(nn.Cell):
+    """`GradientDecoupledLayer` by a kernel.
+
+    Args:
+        layer: whose parameters it takes.
+        library: path of the kernels.
+    """
+
+    def __init__(self, layer: GradientDecoupledLayer, library: str) -> None:
+        super().__init__()
+        self.held = ParameterTuple([layer.weight, layer.bias])
+        self.scale = layer.scale
+        self.settings = Tensor(np.array([layer.scale], np.float64))
+        self.kernel = _decoupled(library)
+
+    def construct(self, features: Tensor) -> Tensor:
+        """See `GradientDecoupledLayer`."""
+        if self.scale == 0.0:
+            features = ops.stop_gradient(features)
+        return self.kernel(features, *self.held, self.settings)[0]
 
 
 def _roi_align(library: str) -> ops.Custom:

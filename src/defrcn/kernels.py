@@ -22,6 +22,7 @@ from src.defrcn.kernel_blocks import (
     KernelBackbone,
     KernelBottleneck,
     KernelBoxBlock,
+    KernelGDL,
     KernelRPNHead,
     kernel,
     rows_of,
@@ -378,6 +379,10 @@ def use_kernels(net: nn.Cell, library: str, *, blocks: bool = True) -> None:
     with names_kept(net):
         if not net.masked:
             net.backbone = KernelBackbone(net.backbone, library)
+        if net.rpn_scale is not None:
+            net.affine_rpn = KernelGDL(net.affine_rpn, library)
+        if net.rcnn_scale is not None:
+            net.affine_rcnn = KernelGDL(net.affine_rcnn, library)
         rpn.rpn_head = KernelRPNHead(rpn.rpn_head, library)
         first, *others = heads.res5
         heads.pooler = KernelBoxBlock(heads.pooler, first, library)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "parallel.h"
 #include "processors.h"
@@ -78,11 +79,24 @@ FOR_EACH_PROCESSOR void NormGradientRows(const float *gradient, const float *row
 
 }  // namespace
 
+std::vector<float> RowSums(const float *rows, int64_t count, int64_t channels) {
+  return Total(count, channels, [=](int64_t begin, int64_t size, float *sums) {
+    AddRows(rows + begin * channels, size, channels, sums);
+  });
+}
+
+std::vector<float> ProductSums(const float *rows, const float *mean, const float *gradient,
+                               int64_t count, int64_t channels) {
+  const std::vector<float> none(mean ? 0 : channels, 0.0f);
+  const float *from = mean ? mean : none.data();
+  return Total(count, channels, [=](int64_t begin, int64_t size, float *sums) {
+    AddProducts(rows + begin * channels, gradient + begin * channels, from, size, channels, sums);
+  });
+}
+
 BatchNorm::BatchNorm(const float *rows, int64_t count, const ConvNorm &layer, float eps)
     : count_(count), channels_(layer.out), mean_(layer.out), inverse_(layer.out) {
-  mean_ = Total(count_, channels_, [&](int64_t begin, int64_t size, float *sums) {
-    AddRows(rows + begin * channels_, size, channels_, sums);
-  });
+  mean_ = RowSums(rows, count_, channels_);
   for (float &value : mean_) value /= static_cast<float>(count_);
   variance_ = Total(count_, channels_, [&](int64_t begin, int64_t size, float *sums) {
     AddSquares(rows + begin * channels_, mean_.data(), size, channels_, sums);
@@ -107,7 +121,8 @@ void BatchNorm::Store(float *to) const {
   std::copy(inverse_.begin(), inverse_.end(), to + channels_);
 }
 
-void BatchNorm::Gather(const ConvNorm &layer, float momentum, float *new_mean, float *new_variance) const {
+void BatchNorm::Gather(const ConvNorm &layer, float momentum, float *new_mean,
+                       float *new_variance) const {
   const float unbiased = count_ > 1 ? static_cast<float>(count_) / (count_ - 1) : 1.0f;
   for (int64_t c = 0; c < channels_; ++c) {
     new_mean[c] = (1.0f - momentum) * layer.mean[c] + momentum * mean_[c];
@@ -123,14 +138,9 @@ void BatchNorm::Apply(const float *rows, bool clip, float *to) const {
 }
 
 void BatchNorm::Gradient(const float *gradient, const float *rows, float *to, float *gamma_gradient,
-              float *beta_gradient) const {
-  const auto sums = Total(count_, channels_, [&](int64_t begin, int64_t size, float *part) {
-    AddRows(gradient + begin * channels_, size, channels_, part);
-  });
-  const auto products = Total(count_, channels_, [&](int64_t begin, int64_t size, float *part) {
-    AddProducts(rows + begin * channels_, gradient + begin * channels_, mean_.data(), size,
-                channels_, part);
-  });
+                         float *beta_gradient) const {
+  const auto sums = RowSums(gradient, count_, channels_);
+  const auto products = ProductSums(rows, mean_.data(), gradient, count_, channels_);
   std::vector<float> slope(channels_), rest(channels_);
   for (int64_t c = 0; c < channels_; ++c) {
     gamma_gradient[c] = products[c] * inverse_[c];

@@ -10,6 +10,12 @@
 
 #include "layers.h"
 
+// Sums over rows by channel; of rows - mean (0 without one) times gradient. They do not depend on
+// the number of threads.
+std::vector<float> RowSums(const float *rows, int64_t count, int64_t channels);
+std::vector<float> ProductSums(const float *rows, const float *mean, const float *gradient,
+                               int64_t count, int64_t channels);
+
 // The norm of a batch: mean and 1 / deviation of each channel of `rows`, and what makes of a row
 // its normalised one.
 class BatchNorm {

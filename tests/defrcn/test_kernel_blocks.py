@@ -7,10 +7,12 @@ import pytest
 from mindspore import Tensor
 
 from src.defrcn.fast import make_fast, names_kept
+from src.defrcn.gdl import GradientDecoupledLayer
 from src.defrcn.kernel_blocks import (
     KernelBackbone,
     KernelBottleneck,
     KernelBoxBlock,
+    KernelGDL,
     KernelROIAlign,
     KernelRPNHead,
     KernelStem,
@@ -383,6 +385,29 @@ def test_backbone(kernels, norm, freeze_at):
         for wanted, found in zip(*results):
             assert wanted.shape == found.shape
             np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("scale", "mode"), [(0.75, eager), (0.75, compiled), (0.0, compiled)])
+def test_gradient_decoupled_layer(kernels, scale, mode):
+    """Output and gradient of the input bit for bit."""
+    rng = np.random.default_rng(0)
+    twin = GradientDecoupledLayer(20, scale)
+    for parameter in twin.get_parameters():
+        parameter.set_data(Tensor(rng.normal(1, 0.5, parameter.shape).astype(np.float32)))
+    features, weight = (
+        Tensor(rng.normal(size=(2, 40, 33, 20)).astype(np.float32)) for _ in range(2)
+    )
+    trained = [twin.weight, twin.bias]
+    wanted = passes(twin, features, weight, trained, eager)
+    with names_kept(twin):
+        cell = KernelGDL(twin, kernels)
+    assert [p.name for p in cell.get_parameters()] == ["weight", "bias"]
+    found = passes(cell, features, weight, trained, mode)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    np.testing.assert_array_equal(found[1], wanted[1])
+    assert (found[1] != 0).any() == (scale > 0)
+    for one, other in zip(found[2], wanted[2]):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 
 
 def test_other_bins_and_masks(kernels):

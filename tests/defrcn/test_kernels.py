@@ -25,7 +25,7 @@ from src.defrcn.rcnn import PredictedBoxes
 from src.network_define import build_train_step
 from src.sgd_optimizer import SGD
 from tests.helpers import small
-from tests.helpers.small import MODES, boxes_in, compiled, eager
+from tests.helpers.small import MODES, boxes_in, compiled, eager, training_inputs, truth
 
 
 def assert_same(cell, twin, inputs, mode=eager):
@@ -137,16 +137,6 @@ def test_suppression_compares_in_double(kernels):
     assert cell(*inputs)[2].asnumpy().tolist() == [[True, True]]
 
 
-def truth(images, slots, seed):
-    """Boxes, classes, and which are any: some images have few, the last has none."""
-    rng = np.random.default_rng(seed)
-    boxes = np.stack([boxes_in((90, 90), slots, seed + i) for i in range(images)])
-    boxes[:, -1] = boxes[:, 0]  # equal ones: the first wins
-    valid = rng.random((images, slots)) < 0.8
-    valid[-1] = False
-    return boxes, rng.integers(0, 9, (images, slots)).astype(np.int32), valid
-
-
 @MODES
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 def test_rpn_targets(kernels, mode, fraction):
@@ -218,16 +208,6 @@ def test_square_sum(kernels, mode):
     for strange in (np.nan, np.inf, 1e30):
         bad = Tensor(np.array([1, strange], np.float32))
         assert not np.isfinite(mode(total)(*tensors, bad).asnumpy())
-
-
-def training_inputs():
-    boxes, classes, valid = truth(2, 3, 0)
-    rng = np.random.default_rng(1)
-    noise = rng.random((2, 6 * 7 * 9), np.float32), rng.random((2, 23), np.float32)
-    images = small.pictures(((70, 97), (81, 60)))
-    dropout = np.zeros((1, 1), np.float32)
-    inputs = (*images, boxes, classes % small.NUM_CLASSES, valid, *noise, dropout)
-    return tuple(map(Tensor, inputs))
 
 
 def named(net, gradients):

@@ -82,9 +82,10 @@ def test_anchors_of_one_size():
     given = AnchorGenerator((16.0, 40.0), (0.5, 1.0), 16)
     fixed = FixedAnchors(given, 3, 5)
     assert fixed.num_cell_anchors == 4
-    np.testing.assert_array_equal(fixed(3, 5).asnumpy(), given(3, 5).asnumpy())
+    features = Tensor(np.zeros((1, 3, 5, 8), np.float32))
+    np.testing.assert_array_equal(fixed(features).asnumpy(), given(features).asnumpy())
     with pytest.raises(ValueError, match=r"\(3, 5\)"):
-        fixed(5, 3)
+        fixed(features.swapaxes(1, 2))
 
 
 @MODES

@@ -90,3 +90,24 @@ def boxes_in(size, count: int, seed: int = 0) -> np.ndarray:
     corner = rng.uniform(0, 0.6, (count, 2)) * np.array(size)[::-1]
     extent = rng.uniform(0.15, 0.4, (count, 2)) * np.array(size)[::-1]
     return np.concatenate((corner, corner + extent), 1).astype(np.float32)
+
+
+def truth(images: int, slots: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, classes, and which are any: some images have few, the last has none."""
+    rng = np.random.default_rng(seed)
+    boxes = np.stack([boxes_in((90, 90), slots, seed + i) for i in range(images)])
+    boxes[:, -1] = boxes[:, 0]  # equal ones: the first wins
+    valid = rng.random((images, slots)) < 0.8
+    valid[-1] = False
+    return boxes, rng.integers(0, 9, (images, slots)).astype(np.int32), valid
+
+
+def training_inputs() -> tuple[Tensor, ...]:
+    """Those of `DeFRCN.losses`, of a batch of two."""
+    boxes, classes, valid = truth(2, 3, 0)
+    rng = np.random.default_rng(1)
+    noise = rng.random((2, 6 * 7 * 9), np.float32), rng.random((2, 23), np.float32)
+    images = pictures(((70, 97), (81, 60)))
+    dropout = np.zeros((1, 1), np.float32)
+    inputs = (*images, boxes, classes % NUM_CLASSES, valid, *noise, dropout)
+    return tuple(map(Tensor, inputs))

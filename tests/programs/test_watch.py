@@ -116,7 +116,9 @@ def test_the_profile_is_of_one_step(place, trained):
     (path,) = folder.rglob("cpu_op_type_info_0.csv")
     rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
     counts = {row[0]: int(row[1]) for row in rows}
-    assert (counts["MaxPool"], counts["MaxPoolGrad"]) == (1, 1)
+    # The average over a box's positions, and its gradient.
+    assert counts["ReduceMean"] == 1
+    assert counts["Tile"] >= 1
     assert list(folder.rglob("trace_view.json"))
 
 
