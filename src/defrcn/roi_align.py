@@ -102,12 +102,14 @@ class ROIAlign(nn.Cell):
         by_column = self._weights(left, right, entry(valid_size, 1, 0), width)
         bins = by_row.shape[0]
         by_column = by_column.reshape(bins, images, count, width).transpose(1, 0, 2, 3)
-        columns = features.transpose(0, 2, 1, 3).reshape(images, width, -1)
-        part = ops.BatchMatMul()(by_column.reshape(images, -1, width), columns)
+        # Sizes are said, not -1: where two are unknown, MindSpore takes the gradient's for others.
+        each = bins * count
+        columns = features.transpose(0, 2, 1, 3).reshape(images, width, height * channels)
+        part = ops.BatchMatMul()(by_column.reshape(images, each, width), columns)
         # (N images * B columns * R, B rows, H) @ (N * B * R, H, C)
         by_row = by_row.transpose(1, 0, 2).reshape(images, 1, count, bins, height)
-        by_row = by_row.tile((1, bins, 1, 1, 1)).reshape(-1, bins, height)
-        pooled = ops.BatchMatMul()(by_row, part.reshape(-1, height, channels))
+        by_row = by_row.tile((1, bins, 1, 1, 1)).reshape(images * each, bins, height)
+        pooled = ops.BatchMatMul()(by_row, part.reshape(images * each, height, channels))
         pooled = pooled.reshape(images, bins, count, bins, channels).transpose(3, 1, 0, 2, 4)
         return pooled.reshape(bins * bins, -1, channels)
 
