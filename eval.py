@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.assembly.device import start_device
 from src.assembly.evaluation import (
     evaluate_sets,
     evaluation_checkpoint,
@@ -26,7 +27,6 @@ from src.assembly.watch import open_watch, show_evaluation, step_of
 from src.engine.parallel import Group
 from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
-from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
 
 
@@ -35,12 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_from_arguments(argv, "Evaluate a DeFRCN checkpoint.")
     config = on_this_machine(config)
     # Before anything else: in the scheduler of several processes this does not return.
-    runtime = Runtime.start(
-        config.device_target,
-        device_id=config.device_id,
-        distribute=config.run_distribute,
-        device_num=config.device_num,
-    )
+    runtime = start_device(config)
     folder = Path(config.result_path or Path(config.save_checkpoint_path) / "eval")
     group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
     with alone_in(folder, "eval.py", "result_path", group=group):

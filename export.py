@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from src.assembly.device import start_device
 from src.assembly.export import (
     check_format,
     checkpoint_file,
@@ -21,7 +22,6 @@ from src.assembly.export import (
 from src.assembly.modelarts import copies, on_this_machine
 from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
-from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(config: Config, path: Path) -> None:
     """The work of `main`; `path` is the file to write."""
     checkpoint_file(config)
-    Runtime.start(config.device_target, device_id=config.device_id)
+    start_device(config, alone=True)
     network, names, source = load_network(config)
     values = write_network(config, network, names, source, path)
     logger.info("%s: input %d x %d, %d classes", path, *values["input_shape"], len(names))

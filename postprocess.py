@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from src.assembly.device import start_device
 from src.assembly.export import judge_results
 from src.engine.run_folder import alone_in
 from src.model_utils.config import config_from_arguments, require_path
-from src.model_utils.device_adapter import Runtime
 from src.util import run_main, set_up_logging
 
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "give the folder that the inference program wrote",
         kind="folder",
     )
-    Runtime.start(config.device_target, device_id=config.device_id)
+    start_device(config, alone=True)
     with alone_in(results, "postprocess.py", "result_path", name="evaluation"):
         text = judge_results(config, inputs, results)
     sys.stdout.write(text + "\n")

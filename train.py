@@ -19,13 +19,13 @@ from src.assembly import runs as assembly_runs
 from src.assembly import training as assembly
 from src.assembly import watch as assembly_watch
 from src.assembly.data import read_training_data
+from src.assembly.device import start_device
 from src.assembly.resume import check_resumable, origin_of
 from src.assembly.schedule import make_schedule
 from src.engine.parallel import Group
 from src.engine.run_folder import alone_in
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, config_from_arguments, to_plain
-from src.model_utils.device_adapter import Runtime
 from src.model_utils.interruption import StopRequests
 from src.model_utils.paths import CHECKPOINTS
 from src.util import run_main
@@ -43,12 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with StopRequests() as stop:
         config = assembly_modelarts.on_this_machine(config)
         # Before anything else: in the scheduler of several processes this does not return.
-        runtime = Runtime.start(
-            config.device_target,
-            device_id=config.device_id,
-            distribute=config.run_distribute,
-            device_num=config.device_num,
-        )
+        runtime = start_device(config)
         group = Group(runtime.rank, runtime.world_size, runtime.local_rank)
         with assembly_runs.hold_run_folder(config, group):
             with assembly_modelarts.copies(config, runtime.rank, runtime.local_rank):

@@ -14,6 +14,7 @@ PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${DEFRCN_VENV:-$PROJECT/.venv}
 VENV_PYTHON=$VENV/bin/python
 ROOM_MB=5000            # the environment takes 3 GB; pip needs the packed files beside it
+GPU_ROOM_MB=5000        # more, for requirements-gpu.txt
 MARKER=.made-by-scripts # in an environment that these scripts made, and may make again
 STAMP=.installed        # .installed-FILE is written last: which requirements are in
 
@@ -169,13 +170,22 @@ set_up_environment() {
   cd "$PROJECT" || exit 1
   if command -v flock >/dev/null && { exec {ENV_LOCK}>"$VENV.lock"; } 2>/dev/null; then
     flock -n "$ENV_LOCK" || { say "waiting for another script that makes $VENV" && flock "$ENV_LOCK"; }
-    update_environment "$@"
-    build_kernels
+    complete_environment "$@"
     exec {ENV_LOCK}>&-
   else
-    update_environment "$@"
-    build_kernels
+    complete_environment "$@"
   fi
+}
+
+complete_environment() {
+  local file
+  update_environment "$@"
+  build_kernels
+  for file in "$@"; do
+    if [ "$file" = requirements-gpu.txt ]; then
+      "$VENV_PYTHON" -m src.tools.link_cuda || fail "CUDA is not usable; see above."
+    fi
+  done
 }
 
 # Everything works without them, so nothing here ends a script.
@@ -188,7 +198,7 @@ build_kernels() {
 }
 
 update_environment() {
-  local file hash wanted=""
+  local file hash room=$ROOM_MB wanted=""
   cd "$PROJECT" || exit 1
   if ! python_version "$VENV_PYTHON" >/dev/null ||
     { [ -e "$VENV/$MARKER" ] && [ ! -e "$VENV/$STAMP-requirements.txt" ]; }; then
@@ -197,12 +207,13 @@ update_environment() {
   for file in "$@"; do
     hash=$(requirements_hash "$file")
     [ "$(cat "$VENV/$STAMP-$file" 2>/dev/null)" = "$hash" ] || wanted=yes
+    [ "$file" != requirements-gpu.txt ] || room=$((room + GPU_ROOM_MB))
   done
   if [ -z "$wanted" ]; then
     say "using the environment in $VENV"
     return
   fi
-  need_disk "$VENV" "$ROOM_MB" "the Python packages"
+  need_disk "$VENV" "$room" "the Python packages"
   # Not removed: an environment that was whole once is mended, not made again, if this is broken off.
   for file in "$@"; do
     [ ! -e "$VENV/$STAMP-$file" ] || echo updating >"$VENV/$STAMP-$file"

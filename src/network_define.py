@@ -192,6 +192,35 @@ def _sum_of_squares_of(gradient: Tensor) -> Tensor:
     return ops.ReduceSum()(ops.Square()(gradient), ())
 
 
+def _compiler(jit_level: str | None) -> Callable:
+    """`ms.jit` that refuses what would fall back to Python and lose gradients without a word."""
+    return ms.jit(fullgraph=True, **({"jit_level": jit_level} if jit_level else {}))
+
+
+_divided = ops.MultitypeFuncGraph("divided")
+
+
+@_divided.register("Tensor", "Tensor")
+def _divided_by(divisor: Tensor, gradient: Tensor) -> Tensor:
+    return gradient / divisor
+
+
+def _finisher(square_sum: Callable | None, reducer: nn.Cell | None) -> Callable:
+    """What a training step does with its gradients; see `build_train_step`."""
+
+    def finished(losses: Tensor, gradients: tuple) -> tuple:
+        # A gradient that is not finite shows in the sum of squares.
+        if square_sum is None:
+            squares = ops.addn(ops.HyperMap()(_sum_of_squares, gradients))
+        else:
+            squares = square_sum(gradients)
+        if reducer is not None:
+            gradients = reducer(gradients)
+        return losses, squares, gradients
+
+    return finished
+
+
 def build_train_step(
     net: DeFRCN,
     optimizer: SGD | AdamW,
@@ -200,6 +229,8 @@ def build_train_step(
     exact: bool,
     reducer: nn.Cell | None = None,
     square_sum: Callable | None = None,
+    scaled: bool = False,
+    jit_level: str | None = None,
 ) -> tuple[Callable, Callable]:
     """Compile the forward and backward pass and the update, as two functions.
 
@@ -212,6 +243,9 @@ def build_train_step(
             for one process.
         square_sum: from a tuple of tensors to the sum of their squares, see
             `defrcn.kernels.KernelSquareSum`; None for built-in operators.
+        scaled: `gradients_of` takes one more input, a scalar that the loss is multiplied by and
+            the gradients are divided by (`engine.loss_scale`).
+        jit_level: of MindSpore's compiler, such as "O2"; None for its default.
 
     Returns:
         `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives the losses (4,)
@@ -221,14 +255,22 @@ def build_train_step(
     """
     net.set_train(True)
 
+    compiled = _compiler(jit_level)
+
     def total_loss(*inputs: Tensor) -> tuple[Tensor, Tensor]:
         losses = net.losses(*inputs)
         return sum(losses), ops.stack(losses)
 
-    gradient = ms.value_and_grad(total_loss, None, optimizer.parameters, has_aux=True)
+    def scaled_loss(loss_scale: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss, losses = total_loss(*inputs)
+        return loss * loss_scale, losses
 
-    # fullgraph refuses what would fall back to Python and lose gradients without a word.
-    @ms.jit(fullgraph=True)
+    loss_of = scaled_loss if scaled else total_loss
+    gradient = ms.value_and_grad(loss_of, None, optimizer.parameters, has_aux=True)
+
+    finished = _finisher(square_sum, reducer)
+
+    @compiled
     def gradients_of(
         images: Tensor,
         image_sizes: Tensor,
@@ -251,44 +293,66 @@ def build_train_step(
             roi_noise,
             dropout_noise,
         )
-        # A gradient that is not finite shows in the sum of squares.
-        if square_sum is None:
-            squares = ops.addn(ops.HyperMap()(_sum_of_squares, gradients))
-        else:
-            squares = square_sum(gradients)
-        if reducer is not None:
-            gradients = reducer(gradients)
-        return losses, squares, gradients
+        return finished(losses, gradients)
+
+    @compiled
+    def scaled_gradients_of(
+        images: Tensor,
+        image_sizes: Tensor,
+        padded_size: Tensor,
+        gt_boxes: Tensor,
+        gt_classes: Tensor,
+        gt_valid: Tensor,
+        rpn_noise: Tensor,
+        roi_noise: Tensor,
+        dropout_noise: Tensor,
+        loss_scale: Tensor,
+    ) -> tuple:
+        (_, losses), gradients = gradient(
+            loss_scale,
+            images,
+            image_sizes,
+            padded_size,
+            gt_boxes,
+            gt_classes,
+            gt_valid,
+            rpn_noise,
+            roi_noise,
+            dropout_noise,
+        )
+        gradients = ops.HyperMap()(ops.partial(_divided, loss_scale), gradients)
+        return finished(losses, gradients)
 
     # Separate arguments: a tuple would be taken for a constant and compiled anew every time.
-    @ms.jit(fullgraph=True)
+    @compiled
     def update_with(lr: Tensor, *gradients: Tensor) -> Tensor:
         return optimizer(gradients, lr)
 
     def update(gradients: tuple, lr: Tensor) -> Tensor:
         return update_with(lr, *gradients)
 
+    chosen = scaled_gradients_of if scaled else gradients_of
     if exact:
         n = batch_size
-        gradients_of = ms.enable_dynamic(
+        chosen = ms.enable_dynamic(
             images=_dynamic(n, 3, None, None),
             gt_boxes=_dynamic(n, None, 4),
             gt_classes=_dynamic(n, None, dtype=ms.int32),
             gt_valid=_dynamic(n, None, dtype=ms.bool_),
             rpn_noise=_dynamic(n, None),
             roi_noise=_dynamic(n, None),
-        )(gradients_of)
-    return gradients_of, update
+        )(chosen)
+    return chosen, update
 
 
-def build_eval_step(net: DeFRCN, *, exact: bool) -> Callable:
+def build_eval_step(net: DeFRCN, *, exact: bool, jit_level: str | None = None) -> Callable:
     """Compile inference for one image: (images, image_sizes, padded_size) -> `DeFRCN` outputs.
 
     It runs the Cell in evaluation mode. Build it once; a training step has its own function,
     because a jitted function keeps the mode of its first call.
     """
 
-    @ms.jit(fullgraph=True)
+    @_compiler(jit_level)
     def infer(images: Tensor, image_sizes: Tensor, padded_size: Tensor) -> tuple:
         return net(images, image_sizes, padded_size)
 

@@ -11,6 +11,9 @@ A test that needs a trained detector, and not a training of its own, takes the f
 once for all tests by train.py and eval.py (`tests/helpers/trained.py`). It is read only;
 `trained_demo.copy(tmp_path)` gives a configuration with a copy of the run that may be changed, and
 `steps=5` one that stopped there.
+
+Tests run on the CPU; DEFRCN_TEST_DEVICE=GPU or Ascend has what they compute in their own processes
+run there. Programs that they start have a device of their own, by --device_target.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.helpers.trained import TrainedDemo
 
+DEVICE = "DEFRCN_TEST_DEVICE"
 CHILD = "DEFRCN_TEST_REPORT"  # in a child: the file that its reports go to
 TIME_LIMIT = 3600
 # What workers begin with, so that none is left with a long group when the others are done.
@@ -82,11 +86,20 @@ def run_group(items: list[pytest.Item]) -> dict[str, list[dict]]:
 
 
 def pytest_configure() -> None:
-    """Have workers and programs allocate by MindSpore's jemalloc: they compile a quarter faster.
+    """Choose the device; have workers and programs allocate by MindSpore's jemalloc.
 
-    In a process that shares the machine with other tests, MindSpore's calling thread, which spins
-    while its kernels run, gets what these leave; threads and programs started here are as usual.
+    With that they compile a quarter faster. In a process that shares the machine with other tests,
+    MindSpore's calling thread, which spins while its kernels run, gets what these leave; threads
+    and programs started here are as usual.
     """
+    device = os.environ.get(DEVICE, "CPU")
+    if device == "CPU":
+        # MindSpore takes a GPU without being asked where CUDA is set up.
+        os.environ.pop("CUDA_HOME", None)
+    else:
+        from src.model_utils.device_adapter import Runtime
+
+        Runtime.start(device)
     if {CHILD, "PYTEST_XDIST_WORKER"} & set(os.environ) and hasattr(os, "SCHED_IDLE"):
         policy = os.SCHED_IDLE | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(0))
@@ -172,6 +185,8 @@ def kernels() -> str:
     from src.kernels import library
     from src.tools.build_kernels import try_kernels
 
+    if os.environ.get(DEVICE, "CPU") != "CPU":
+        pytest.skip("kernels are for the CPU")
     if library.built() is None and shutil.which("g++") is None:
         pytest.skip("no compiler")
     return str(library.built() or library.build(try_kernels))

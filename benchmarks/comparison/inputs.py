@@ -132,7 +132,13 @@ def calibration(case: Case) -> Calibration:
 def annotations(case: Case) -> tuple[dict, list[dict]]:
     """Ground truth in COCO's format and rows of detections, near objects and elsewhere."""
     rng = np.random.default_rng(SEED)
-    table: dict[str, list[dict]] = {"images": [], "annotations": [], "categories": []}
+    # some versions of pycocotools copy "info" whether it is there or not
+    table: dict[str, list[dict]] = {
+        "info": [],
+        "images": [],
+        "annotations": [],
+        "categories": [],
+    }
     table["categories"] = [{"id": k + 1, "name": f"class{k}"} for k in range(case.classes)]
     rows = []
     for image in range(1, case.images + 1):

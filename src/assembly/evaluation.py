@@ -259,7 +259,8 @@ def _judge(
 
 def make_inference(config: Config, net: DeFRCN) -> OutputsOf:
     """Compile inference as the configuration's input shapes want it."""
-    step = build_eval_step(net, exact=config.input.input_shapes == "exact")
+    exact = config.input.input_shapes == "exact"
+    step = build_eval_step(net, exact=exact, jit_level=config.jit_level)
     return Network(step, idle_wait=config.device_target == "CPU")
 
 

@@ -51,7 +51,7 @@ def input_shape(config: Config) -> tuple[int, int]:
 
 
 def for_export(config: Config) -> Config:
-    """The configuration of evaluation with the one input shape.
+    """The configuration of evaluation with the one input shape, in float32.
 
     In evaluation batch normalisation uses gathered statistics: the frozen kind, which, unlike the
     other, is the same inside a larger input.
@@ -63,7 +63,7 @@ def for_export(config: Config) -> Config:
     backbone = backbone.model_copy(update={"norm": "FrozenBN"})
     shapes = config.input.model_copy(update={"input_shapes": (input_shape(config),)})
     model = config.model.model_copy(update={"backbone": backbone})
-    return config.model_copy(update={"model": model, "input": shapes})
+    return config.model_copy(update={"model": model, "input": shapes, "amp_level": "O0"})
 
 
 def config_digest(config: Config) -> str:

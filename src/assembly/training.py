@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 
 from src.assembly.data import TrainingData, preprocessing
@@ -16,7 +17,9 @@ from src.dataset import TrainLoader, build_mindrecord
 from src.defrcn.data_types import Record
 from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import make_fast
+from src.defrcn.half import make_half
 from src.defrcn.kernels import KernelSquareSum, use_kernels
+from src.engine.loss_scale import LossScale
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.trainer import Trainer
@@ -50,6 +53,9 @@ logger = logging.getLogger(__name__)
 
 # What `model.formulation: auto` is on each device: only on CPUs was it measured.
 FORMULATIONS = {"CPU": "fast", "GPU": "plain", "Ascend": "plain"}
+# What `amp_level: auto` is on each device, as in MindSpore's own `amp`.
+AMP_LEVELS = {"CPU": "O0", "GPU": "O2", "Ascend": "O3"}
+FIRST_LOSS_SCALE = 2.0**16
 
 
 def shared_mindrecord(
@@ -144,6 +150,10 @@ def make_detector(config: Config, class_names: tuple[str, ...], *, kernels: bool
                 "no kernels in C++: %s builds them; all is faster with them, in less memory",
                 library.COMMAND,
             )
+    level = amp_level_of(config)
+    if level != "O0":
+        make_half(net, getattr(ms, config.amp_dtype), half_norm=level == "O3")
+        logger.info("backbone and res5 in %s (amp_level %s)", config.amp_dtype, level)
     return net
 
 
@@ -156,7 +166,27 @@ def kernels_of(config: Config) -> Path | None:
 def formulation_of(config: Config) -> str:
     """How layers are computed, "fast" or "plain", chosen for the device where the key is `auto`."""
     wanted = config.model.formulation
+    if wanted == "auto" and amp_level_of(config) != "O0":
+        return "plain"
     return FORMULATIONS[config.device_target] if wanted == "auto" else wanted
+
+
+def amp_level_of(config: Config) -> str:
+    """How much is computed in half precision: "O0" nothing, "O2", "O3"."""
+    wanted = config.amp_level
+    return AMP_LEVELS[config.device_target] if wanted == "auto" else wanted
+
+
+def loss_scale_of(config: Config) -> LossScale | None:
+    """The factor of the loss in half precision; None in float32."""
+    if amp_level_of(config) == "O0":
+        return None
+    fixed = config.solver.loss_scale
+    return LossScale(
+        FIRST_LOSS_SCALE if fixed is None else fixed,
+        dynamic=fixed is None,
+        window=config.solver.loss_scale_window,
+    )
 
 
 def load_into(net: DeFRCN, params: dict[str, np.ndarray], source: str, rule: ParameterRule) -> None:
@@ -268,7 +298,7 @@ def make_trainer(
         data: whose K-shot boxes are written beside the checkpoints.
     """
     solver, model = config.solver, config.model
-    kernels = kernels_of(config)
+    kernels, loss_scale = kernels_of(config), loss_scale_of(config)
     optimizer = build_optimizer(net, solver, str(kernels or ""))
     gradients_of, update = build_train_step(
         net,
@@ -277,6 +307,8 @@ def make_trainer(
         exact=config.input.input_shapes == "exact",
         reducer=group.reducer(optimizer.parameters),
         square_sum=KernelSquareSum(str(kernels)) if kernels else None,
+        scaled=loss_scale is not None,
+        jit_level=config.jit_level,
     )
     dropout = (model.roi_heads.batch_size_per_image, 8 * model.backbone.res2_out_channels)
     noise = Noise(
@@ -306,4 +338,5 @@ def make_trainer(
         max_skipped=solver.max_skipped_steps,
         stop=stop,
         group=group,
+        loss_scale=loss_scale,
     )

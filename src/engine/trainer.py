@@ -18,6 +18,7 @@ from mindspore import Tensor, nn, ops
 
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES, DeFRCN
+from src.engine.loss_scale import LossScale
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
 from src.engine.watch.watch import Watch
@@ -32,6 +33,10 @@ from src.weights.checkpoint import TrainingCheckpoint, save_checkpoint
 logger = logging.getLogger(__name__)
 
 LOSSES = "loss_0.log"  # below a run's folder
+# What a training state holds beside the optimizer's.
+_OF_THE_LOOP = {"seed", "world_size", "seconds", "skipped", "noise_scheme"} | {
+    *LossScale(1.0).state()
+}
 
 
 def batch_tensors(batch: Batch) -> tuple[Tensor, ...]:
@@ -79,6 +84,7 @@ class Trainer:
             run, resumed or not) before one stops the training.
         stop: asked after every step; None for never.
         group: the processes that train together.
+        loss_scale: of a step in half precision, which `gradients_of` takes; None without.
 
     Attributes:
         step: steps done, those left out included.
@@ -109,6 +115,7 @@ class Trainer:
         max_skipped: int = 0,
         stop: StopRequests | None = None,
         group: Group = ALONE,
+        loss_scale: LossScale | None = None,
     ) -> None:
         self.net = net
         self.gradients_of = gradients_of
@@ -129,6 +136,7 @@ class Trainer:
         self.idle_wait = idle_wait
         self.max_skipped = max_skipped
         self.stop = stop or StopRequests()
+        self.loss_scale = loss_scale
         # By names of now: asking a parameter waits for the graph that runs, and there are hundreds.
         self._weights = {parameter.name: parameter for parameter in net.get_parameters()}
         self._state = {parameter.name: parameter for parameter in optimizer.state}
@@ -152,7 +160,7 @@ class Trainer:
         """
         state = checkpoint.state
         wanted = self._state
-        given = set(state) - {"seed", "world_size", "seconds", "skipped", "noise_scheme"}
+        given = set(state) - _OF_THE_LOOP
         if given != wanted.keys() or any(state[n].shape != wanted[n].shape for n in given):
             raise InputError(
                 f"{checkpoint.manifest}: its optimizer state is for other parameters; resume "
@@ -174,6 +182,8 @@ class Trainer:
         self.step = checkpoint.step
         self.seconds_before = float(state["seconds"])
         self.skipped = int(state.get("skipped", 0))
+        if self.loss_scale is not None:
+            self.loss_scale.restore(state)
         self._saved = self.step
 
     def run(self, batches: Iterator[Batch], watch: Watch | None = None) -> None:
@@ -243,18 +253,31 @@ class Trainer:
 
     def _one_step(self, batch: Batch, lr: float) -> np.ndarray:
         noise = self.noise.draw(self.seed, batch)
+        scale = self.loss_scale
+        factor = () if scale is None else (Tensor(scale.value, ms.float32),)
         losses, square_norm, gradients = self.gradients_of(
-            *batch_tensors(batch), *(Tensor(array) for array in noise)
+            *batch_tensors(batch), *(Tensor(array) for array in noise), *factor
         )
         mine = np.append(losses.asnumpy(), square_norm.asnumpy())
         # All processes see all rows, so that all decide the same.
         rows = self.group.gather(np.append(mine, self.stop.received or 0).astype(np.float32))
         self._agreed = int(rows[:, -1].max())
         bad = [rank for rank, row in enumerate(rows) if not np.isfinite(row).all()]
-        if bad:
-            self._not_finite(rows[bad[0]], bad, batch)
-        else:
+        finite_losses = bool(np.isfinite(rows[:, : len(LOSS_NAMES)]).all())
+        if not bad:
             self.update(gradients, Tensor(lr, ms.float32))
+            if scale is not None:
+                scale.step()
+        elif scale is not None and finite_losses and scale.overflow():
+            # what was too large is the factor, not the loss
+            logger.info(
+                "step %d: a gradient overflowed; step left out, loss scale %g (overflow %d)",
+                self.step + 1,
+                scale.value,
+                scale.overflows,
+            )
+        else:
+            self._not_finite(rows[bad[0]], bad, batch)
         return np.asarray(rows[:, : len(LOSS_NAMES)].mean(axis=0))
 
     def _not_finite(self, row: np.ndarray, ranks: list[int], batch: Batch) -> None:
@@ -340,6 +363,7 @@ class Trainer:
             "seconds": np.array(elapsed),
             "skipped": np.array(self.skipped),
             "noise_scheme": np.array(NOISE_SCHEME),
+            **(self.loss_scale.state() if self.loss_scale else {}),
         }
         params = {name: parameter.asnumpy() for name, parameter in self._weights.items()}
         while self.beside:

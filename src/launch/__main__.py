@@ -93,7 +93,7 @@ CLUSTER_FLAGS: Flags = {
 }
 FLAGS: Flags = {
     "--log_dir": dict(type=Path, help="folder that each start puts a folder of logs into"),
-    "--device_target": dict(default="CPU", help="decides the engine"),
+    "--device_target": dict(default="CPU", help="decides the engine, and whether cores are bound"),
     "--dry_run": dict(action="store_true", help="print the command, write nothing"),
     "program": dict(help="train.py, eval.py, or a module such as src.sweep"),
     "words": dict(nargs=argparse.REMAINDER, help="its flags"),
@@ -200,6 +200,8 @@ def msrun_command(options: argparse.Namespace, port: int, log_dir: Path) -> Comm
         # Of a worker that there is not: the launcher itself shows a log, and msrun's helpers for
         # that would outlive it.
         "tail_worker_log": _NO_WORKER,
+        # Beside a card a process keeps to cores near it; on CPUs all share them all.
+        **({} if options.device_target == "CPU" else {"bind_core": True}),
         **({} if options.node_rank is None else {"node_rank": options.node_rank}),
     }
     words = (f"--{key}={value}" for key, value in flags.items())

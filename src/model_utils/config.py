@@ -27,7 +27,7 @@ from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
 from src.model_utils.removed_keys import removal
 from src.model_utils.set_names import fill_seed
-from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_value
+from src.model_utils.yaml_reader import Sources, Tree, load_tree, merge, parse_value, read_tree
 
 __all__ = [
     "Config",
@@ -42,6 +42,7 @@ __all__ = [
     "to_yaml",
 ]
 
+OVERLAY = "overlay"  # the flag of files that are laid over a configuration
 _CUSTOM = "data.custom"
 _MOST_PROBLEMS = 100  # told at once
 _SHOT_FOLDERS = (
@@ -60,7 +61,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         path: The YAML file.
         overrides: Command-line words: `--a.b=value`, or `--a.b value`; a lone `--flag` turns a
             true/false key on. Values are read as YAML, except that keys of type text take the
-            words as they are.
+            words as they are. `--overlay=FILE` names a YAML file whose keys count more than those
+            of `path`, and less than flags; a later one counts more than an earlier one.
 
     Returns:
         The configuration, with `seedx` replaced: see `fill_shot_seed`.
@@ -71,7 +73,18 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     tree, sources = load_tree(Path(path))
     problems: list[str] = []
-    for key, value in _parse_overrides(overrides, problems):
+    flags = list(_parse_overrides(overrides, problems))
+    for overlay in (str(value) for key, value in flags if key == OVERLAY):
+        keys = read_tree(Path(overlay), f"--{OVERLAY}")
+        if "base" in keys:
+            raise InputError(
+                f"--{OVERLAY} {overlay}: it has a base, so it is a configuration of its own; name "
+                "it in --config_path, or take the line out"
+            )
+        merge(tree, keys, overlay, sources)
+    for key, value in flags:
+        if key == OVERLAY:
+            continue
         if problem := _override_problem(key):
             problems.append(f"--{key}: {problem}")
         else:
@@ -120,14 +133,23 @@ def config_from_arguments(argv: Sequence[str] | None, description: str) -> Confi
         InputError: As `load_config`.
     """
     parser = command_parser(
-        {"--config_path": dict(help="YAML file, see configs/")},
+        {
+            "--config_path": dict(help="YAML file, see configs/"),
+            f"--{OVERLAY}": dict(
+                metavar="FILE",
+                action="append",
+                default=[],
+                help="YAML file whose keys count more, such as configs/gpu.yaml",
+            ),
+        },
         description=description,
         epilog="keys, each settable as --key=value (defaults shown):\n" + describe_keys(),
     )
     known, overrides = parser.parse_known_args(argv)
     if known.config_path is None:
         raise InputError("give --config_path=FILE, such as configs/coco/defrcn_det_r101_base.yaml")
-    return load_config(known.config_path, overrides)
+    overlays = [f"--{OVERLAY}={path}" for path in known.overlay]
+    return load_config(known.config_path, [*overlays, *overrides])
 
 
 def describe_keys() -> str:

@@ -156,6 +156,13 @@ class Solver(Section):
     max_skipped_steps: CountOrZero = Field(
         default=0, description="steps without a finite loss left out before one stops the training"
     )
+    loss_scale: Optional[Positive] = Field(
+        default=None,
+        description="with amp_level: a fixed factor of the loss; null: one that adapts itself",
+    )
+    loss_scale_window: Count = Field(
+        default=1000, description="steps without overflow after which that factor doubles"
+    )
 
     @model_validator(mode="after")
     def _check_schedule(self) -> "Solver":
@@ -236,6 +243,21 @@ class Config(Section):
         default="CPU", description="Ascend, GPU or CPU"
     )
     device_id: CountOrZero = Field(default=0, description="card of this machine")
+    conv_allow_tf32: bool = Field(
+        default=False,
+        description="GPU: convolutions may round their inputs to 10 bits (TF32); faster",
+    )
+    amp_level: Literal["O0", "O2", "O3", "auto"] = Field(
+        default="O0",
+        description="O2: backbone and res5 in half precision, O3: their norms too; "
+        "auto: O2 on GPU, O3 on Ascend",
+    )
+    amp_dtype: Literal["float16", "bfloat16"] = Field(
+        default="float16", description="half precision of amp_level"
+    )
+    jit_level: Optional[Literal["O0", "O1", "O2"]] = Field(
+        default=None, description="of MindSpore's compiler; O2: Ascend with fixed input_shapes"
+    )
     device_num: Count = Field(default=1, description="cards in all; the launcher sets it")
     rank_id: CountOrZero = Field(default=0, description="not needed: the launcher says it")
     run_distribute: bool = Field(default=False, description="train on several cards")
@@ -327,6 +349,18 @@ class Config(Section):
             raise ValueError(
                 f"device_num {self.device_num} needs run_distribute: true, and a launcher that "
                 "starts as many processes: scripts/run_distribute_train_*.sh"
+            )
+        if self.jit_level == "O2" and (
+            self.device_target != "Ascend" or self.input.input_shapes == "exact"
+        ):
+            raise ValueError(
+                "jit_level O2 compiles whole graphs of fixed shapes for Ascend; give "
+                "device_target Ascend and a list of input.input_shapes, or jit_level O0 or O1"
+            )
+        if self.amp_level not in ("O0", "auto") and self.model.formulation == "fast":
+            raise ValueError(
+                f"amp_level {self.amp_level} needs model.formulation plain or auto: the fast one "
+                "is float32"
             )
         if self.rank_id >= self.device_num:
             raise ValueError(f"rank_id {self.rank_id} must be below device_num {self.device_num}")

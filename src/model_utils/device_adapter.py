@@ -8,11 +8,15 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from src.model_utils import cuda
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import handling
 from src.model_utils.local_adapter import LauncherIds, read_launcher_ids
 from src.model_utils.processes import at_death_of_parent
 from src.model_utils.versions import check_mindspore
+
+# Of an all-reduce between cards, megabytes; MindSpore's CPU backend has no fusion.
+GRADIENT_BUCKETS = {"allreduce": {"mode": "size", "config": 32}}
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Runtime:
         device_id: int = 0,
         distribute: bool = False,
         device_num: int = 1,
+        conv_allow_tf32: bool = False,
     ) -> Runtime:
         """Choose the device, join the other processes; call before the first tensor.
 
@@ -52,6 +57,7 @@ class Runtime:
                 gives each process its own).
             distribute: Train together with the other processes of a launcher.
             device_num: Processes that there have to be; 1 for any number.
+            conv_allow_tf32: Whether convolutions on a GPU may round their inputs to TF32.
 
         Raises:
             InputError: If MindSpore or this machine does not have the device, its version is
@@ -65,18 +71,22 @@ class Runtime:
         device = 0 if target == "CPU" else device_id
         if distribute and target != "CPU":
             device = ids.device_id or 0
+        if target == "GPU":
+            cuda.use()
         try:
             _set_device(target, device)
+            if target == "GPU":
+                ms.device_context.gpu.op_precision.conv_allow_tf32(conv_allow_tf32)
             ms.set_context(mode=ms.PYNATIVE_MODE)  # only what is jitted is compiled
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"device_target {target} (device_id {device}) cannot be used here: "
-                f"{_first_sentence(error)}; use --device_target=CPU, or install the MindSpore "
-                "package and driver for it"
+                f"{_first_sentence(error)}; use --device_target=CPU, or look what "
+                f"`bash scripts/check_device.sh {target}` finds"
             ) from error
         if not distribute:
             return cls(target, device)
-        rank, world_size = _join()
+        rank, world_size = _join(target)
         if device_num not in (1, world_size):
             raise InputError(
                 f"device_num is {device_num}, but {world_size} processes were started; give the "
@@ -101,7 +111,7 @@ def _check_launcher(distribute: bool) -> LauncherIds:
     return ids
 
 
-def _join() -> tuple[int, int]:
+def _join(target: str) -> tuple[int, int]:
     """Find the other processes and set up data parallel training; return rank and their number."""
     import mindspore as ms
     from mindspore import communication
@@ -116,8 +126,10 @@ def _join() -> tuple[int, int]:
             f"the processes did not find each other: {_first_sentence(error)}; look at the other "
             "processes' logs, and whether the master's address and port can be reached"
         ) from error
+    # Gradients travel in buckets, each while the backward pass works on the next one.
+    fusion = {} if target == "CPU" else {"comm_fusion": GRADIENT_BUCKETS}
     ms.set_auto_parallel_context(
-        parallel_mode="data_parallel", gradients_mean=True, device_num=world_size
+        parallel_mode="data_parallel", gradients_mean=True, device_num=world_size, **fusion
     )
     return rank, world_size
 

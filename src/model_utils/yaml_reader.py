@@ -92,14 +92,14 @@ def parse_value(text: str) -> object:
     return documents[0] if documents else None
 
 
-def read_tree(path: Path) -> Tree:
-    """Read one YAML file into a tree, without following `base:`.
+def read_tree(path: Path, flag: str = "config_path") -> Tree:
+    """Read one YAML file into a tree, without following `base:`; `flag` named it.
 
     Raises:
         InputError: If the file is missing, not UTF-8, no single plain YAML mapping, or a
             configuration of the older MindSpore port.
     """
-    require_path("config_path", path, "give a YAML file such as those in configs/", kind="file")
+    require_path(flag, path, "give a YAML file such as those in configs/", kind="file")
     if path.stat().st_size > _MAX_BYTES:
         raise InputError(f"{path} is larger than a configuration can be (128 KiB)")
     try:

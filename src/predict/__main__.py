@@ -24,6 +24,7 @@ from PIL import Image
 
 from src.assembly.calibration import make_calibrator
 from src.assembly.data import describe_set, preprocessing
+from src.assembly.device import start_device
 from src.assembly.evaluation import (
     detections,
     evaluation_checkpoint,
@@ -39,7 +40,6 @@ from src.engine.inference import Detections
 from src.engine.run_folder import alone_in
 from src.evaluation.result_folder import NewResults, new_results
 from src.model_utils.config import Config, config_from_arguments, require_path
-from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.set_names import parse_name
 from src.predict.inputs import (
@@ -282,7 +282,7 @@ def predict(
     If that is nothing, the earlier results stay.
     """
     checkpoint = evaluation_checkpoint(config)
-    Runtime.start(config.device_target, device_id=config.device_id)
+    start_device(config, alone=True)
     detector = Detector(config, checkpoint)
     info = detector.info
     found = Predictions(

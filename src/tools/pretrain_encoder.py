@@ -32,6 +32,7 @@ from mindspore import Tensor, ops
 
 from src.adamw_optimizer import AdamW
 from src.assembly.data import read_sets
+from src.assembly.device import start_device
 from src.calibration.pictures import read_picture
 from src.data.transforms import clip_boxes, to_xyxy
 from src.defrcn.built_datacategory import Annotation, Record
@@ -40,7 +41,6 @@ from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
 from src.defrcn.pcb_resnet import ResNet
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
-from src.model_utils.device_adapter import Runtime
 from src.model_utils.errors import InputError
 from src.model_utils.random_streams import Stream, generator
 from src.network_define import parameters_of
@@ -327,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise InputError(f"--{name} {getattr(known, name)} is too small")
     check_output(known.output, ".ckpt")
     config = load_config(known.config_path, overrides)
-    Runtime.start(config.device_target, device_id=config.device_id)
+    start_device(config, alone=True)
     params = make_encoder(
         config, steps=known.steps, batch=known.batch, lr=known.lr, width=known.width
     )

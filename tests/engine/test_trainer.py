@@ -14,6 +14,7 @@ import pytest
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.defrcn.kernels import KernelSquareSum, use_kernels
+from src.engine.loss_scale import LossScale
 from src.engine.noise import Noise
 from src.engine.trainer import Trainer, step_in_epoch
 from src.kernels import library
@@ -242,6 +243,49 @@ def test_the_limit_counts_over_a_resume(run, tmp_path):
         second.run(batches(first=3))
     del checkpoint.state["skipped"]  # as checkpoints of before had it
     run.trainer(tmp_path, 6).restore(checkpoint)
+
+
+def scaled(run, steps):
+    """The same of a step in half precision: it takes a factor of the loss, which is noted."""
+    wrapped, update = spoilt(run, steps)
+    factors = []
+
+    def with_factor(*inputs):
+        factors.append(float(inputs[-1].asnumpy()))
+        return wrapped(*inputs[:-1])
+
+    return (with_factor, update), factors
+
+
+def test_an_overflow_is_left_out_with_a_smaller_factor(run, tmp_path, caplog):
+    """It is counted apart from losses that are not finite, and goes on after a resume."""
+    caplog.set_level(logging.INFO)
+    compiled, factors = scaled(run, {2, 3})
+    scale = LossScale(64.0, window=2)
+    trainer = run.trainer(tmp_path, 6, compiled=compiled, loss_scale=scale, save_period=1)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(interrupted_after(4))
+    assert factors == [64, 64, 32, 16]
+    assert (trainer.skipped, scale.overflows) == (0, 2)
+    assert "step 3: a gradient overflowed; step left out, loss scale 16 (overflow 2)" in caplog.text
+    checkpoint = load_training_checkpoint(tmp_path / "ckpt_0")
+    compiled, factors = scaled(run, set())
+    again = LossScale(64.0, window=2)
+    second = run.trainer(tmp_path, 7, compiled=compiled, loss_scale=again)
+    set_parameters(list(run.net.get_parameters()), checkpoint.params)
+    second.restore(checkpoint)
+    second.run(batches(first=4))
+    assert factors == [16, 32, 32]
+    assert (again.value, again.overflows) == (64, 2)
+    run.trainer(tmp_path, 6).restore(checkpoint)  # in float32, if that is what is wanted
+
+
+def test_a_gradient_that_no_factor_helps_stops(run, tmp_path):
+    compiled, factors = scaled(run, {2, 3})
+    trainer = run.trainer(tmp_path, 4, compiled=compiled, loss_scale=LossScale(2.0))
+    with pytest.raises(InputError, match=r"step 3: .*not finite"):
+        trainer.run(batches())
+    assert factors == [2, 2, 1]
 
 
 # not SIGINT, which MindSpore takes for itself in this process: see `hold_interrupts`

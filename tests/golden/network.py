@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 import mindspore as ms
@@ -73,6 +74,11 @@ def train_overrides(kind: str) -> tuple[str, ...]:
     )
 
 
+def built_kernels() -> Path | None:
+    """The kernels, where they are built and can run."""
+    return library.built() if ms.get_context("device_target") == "CPU" else None
+
+
 def new_detector(settings: Config, kind: str, formulation: str) -> DeFRCN:
     """Build a detector with the golden weights of `kind`."""
     state = weights_of(kind)
@@ -84,7 +90,7 @@ def new_detector(settings: Config, kind: str, formulation: str) -> DeFRCN:
     )
     if formulation == "fast":
         make_fast(net)
-        if (kernels := library.built()) is not None:
+        if (kernels := built_kernels()) is not None:
             use_kernels(net, str(kernels))
     load(net, state)
     return net
@@ -122,7 +128,7 @@ def train_step(kind: str, formulation: str) -> TrainStep:
     """The training step in the mode that training uses: compiled once for all image sizes."""
     settings = config(kind, train_overrides(kind))
     net = new_detector(settings, kind, formulation)
-    kernels = library.built() if formulation == "fast" else None
+    kernels = built_kernels() if formulation == "fast" else None
     optimizer = build_optimizer(net, settings.solver, str(kernels or ""))
     gradients_of, update = build_train_step(
         net,

@@ -397,6 +397,13 @@ def test_rank_table(tmp_path, monkeypatch):
     assert options("--worker_num", "4", "--device_target", "GPU").engine == "msrun"
 
 
+@pytest.mark.parametrize("target", ["CPU", "GPU", "Ascend"])
+def test_processes_beside_cards_keep_to_cores_of_their_own(target, tmp_path):
+    given = options("--worker_num", "2", "--device_target", target, "--engine", "msrun")
+    command = launch.msrun_command(given, 8118, tmp_path)
+    assert ("--bind_core=True" in command.words) == (target != "CPU")
+
+
 def test_rank_table_processes_end_together(tmp_path, monkeypatch, capfd):
     program = tmp_path / "a program.py"
     program.write_text(

@@ -114,7 +114,8 @@ OURS_ALONE = (
     "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support "
     "test.pcb.cache_gigabytes test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
     "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "
-    "profile.dir modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
+    "amp_level amp_dtype jit_level solver.loss_scale solver.loss_scale_window "
+    "profile.dir conv_allow_tf32 modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
 ).split()
 
 OLDER_PORT_FLAGS = (
@@ -585,3 +586,66 @@ def test_devices():
     assert Runtime.start("CPU", device_id=3) == Runtime("CPU", 0, 0, 1)
     with pytest.raises(InputError, match=r"device_target TPU .* use --device_target=CPU"):
         Runtime.start("TPU")
+
+
+# --- files laid over a configuration
+
+
+def test_overlays_count_more_than_the_file_and_less_than_flags(load, tmp_path):
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text("seed: 1\nsolver: {max_iter: 7, steps: [3], warmup_iters: 0}\n")
+    other.write_text("seed: 2\ninput: {input_shapes: [[96, 128]]}\n")
+    config = load(
+        "seed: 5\nshot_seed: 5\nsolver: {base_lr: 0.5}\n",
+        "--solver.max_iter=9",
+        f"--overlay={one}",
+        "--overlay",
+        str(other),
+    )
+    assert (config.seed, config.shot_seed, config.input.input_shapes) == (2, 5, ((96, 128),))
+    assert (config.solver.base_lr, config.solver.max_iter, config.solver.steps) == (0.5, 9, (3,))
+
+
+def test_overlays_that_are_none(load, refusal, tmp_path):
+    assert "--overlay: " in refusal("", f"--overlay={tmp_path}/no.yaml")
+    path = tmp_path / "over.yaml"
+    path.write_text("seeed: 3\n")
+    assert refusal("", f"--overlay={path}") == f"{path}: seeed: unknown key (did you mean seed?)"
+    path.write_text("base: run.yaml\nseed: 3\n")
+    assert "has a base, so it is a configuration of its own" in refusal("", f"--overlay={path}")
+
+
+@pytest.mark.parametrize("name", ["gpu", "ascend"])
+def test_the_devices_overlays(name):
+    """Over every recipe; the batch, the rates and the network stay as they are."""
+    for path in sorted((ROOT / "configs" / "coco").glob("defrcn*.yaml")):
+        plain, laid = load_config(path), load_config(path, [f"--overlay=configs/{name}.yaml"])
+        assert laid.device_target.lower() == name
+        assert (laid.solver, laid.model, laid.data) == (plain.solver, plain.model, plain.data)
+
+
+def test_an_entry_point_takes_overlays(tmp_path):
+    path = tmp_path / "over.yaml"
+    path.write_text("seed: 7\n")
+    words = [f"--config_path={DEFAULTS}", f"--overlay={path}", "--test.score_threshold=0.2"]
+    config = config_from_arguments(words, "Try.")
+    assert (config.seed, config.test.score_threshold) == (7, 0.2)
+
+
+# --- devices
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("jit_level: O2", "jit_level O2 compiles whole graphs of fixed shapes for Ascend"),
+        ("jit_level: O2\ndevice_target: Ascend", "a list of input.input_shapes, or jit_level O0"),
+        ("jit_level: O3", "'O0', 'O1' or 'O2'"),
+        ("amp_level: O2\nmodel: {formulation: fast}", "O2 needs model.formulation plain or auto"),
+        ("amp_level: O1", "'O0', 'O2', 'O3' or 'auto'"),
+        ("amp_dtype: float8", "'float16' or 'bfloat16'"),
+        ("solver: {loss_scale: 0}", "solver.loss_scale"),
+    ],
+)
+def test_what_devices_cannot_do_is_refused(refusal, text, expected):
+    assert expected in refusal(text)

@@ -98,7 +98,8 @@ def test_help_changes_nothing(project, script):
 
 @pytest.mark.parametrize(
     ("script", "arguments"),
-    [("run_demo.sh", ["a", "b"]), ("run_demo.sh", ["--output"]), ("setup_env.sh", ["dev"])],
+    [("run_demo.sh", ["a", "b"]), ("run_demo.sh", ["--output"]), ("setup_env.sh", ["dev"])]
+    + [("setup_env.sh", ["--gpu", "--cpu"])],
 )
 def test_wrong_arguments_show_the_usage(project, script, arguments):
     done = run(project, script, *arguments)
@@ -196,6 +197,12 @@ def test_the_environment_is_made_once_and_reused(project):
     fifth = run(project, "setup_env.sh", PYTHON="/none")
     assert fifth.returncode == 0, fifth.stderr
     assert "installing" in fifth.stdout and (project / ".venv" / "mine").exists()
+
+    # CUDA that is not in what was installed.
+    (project / "requirements-gpu.txt").write_text("")
+    sixth = run(project, "setup_env.sh", "--gpu")
+    assert sixth.returncode == 1
+    assert sixth.stderr.endswith("CUDA is not usable; see above.\n")
 
 
 def test_two_scripts_do_not_make_the_environment_at_once(project):

@@ -200,7 +200,7 @@ def test_an_exported_file_is_copied(tmp_path, monkeypatch, own_logging):
 
     monkeypatch.setattr(export, "load_network", load_network)
     monkeypatch.setattr(export, "write_network", write_network)
-    monkeypatch.setattr(export.Runtime, "start", lambda *_, **__: None)
+    monkeypatch.setattr(export, "start_device", lambda *_, **__: None)
     monkeypatch.syspath_prepend(str(FAKE_MOXING))
     path = tmp_path / "run.yaml"
     path.write_text(
