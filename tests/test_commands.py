@@ -36,8 +36,9 @@ PLACEHOLDERS |= {"configs/mine.yaml": "configs/defrcn_base.yaml", "H": "608", "W
 OTHERS = {"pip", "venv", "ruff", "mypy", "pytest"}  # programs that are not ours
 LAUNCHER = re.compile(r"scripts/run_(standalone|distribute|eval)_\w+\.sh")
 DEPLOYMENT = "scripts/run_infer_310.sh"
-# Flags of other programs (converter_lite, TensorBoard), or of none.
-FOREIGN = {"key", "fmk", "modelFile", "outputFile", "saveType", "optimize", "logdir"}
+# Flags of other programs (converter_lite, TensorBoard, msrun, docker), or of none.
+FOREIGN = {"bind_core", "gpus", "key", "fmk", "modelFile", "outputFile", "saveType"}
+FOREIGN |= {"optimize", "logdir"}
 
 
 def documents() -> list[str]:

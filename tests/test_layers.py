@@ -39,6 +39,7 @@ PARTS = {
         "proposal_generator",
         "portable",
         "fast",
+        "half",
         "kernel_blocks",
         "kernels",
         "bbox_assign_sample",

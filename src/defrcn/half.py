@@ -12,7 +12,6 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import names_kept
 from src.defrcn.rcnn import BoxMaps
 from src.defrcn.resnet import Bottleneck, ConvNorm, ResNetC4
@@ -73,11 +72,11 @@ class HalfBoxMaps(BoxMaps):
         return super().average(maps.astype(ms.float32))
 
 
-def make_half(net: DeFRCN, dtype: ms.Type, *, half_norm: bool) -> None:
+def make_half(net: nn.Cell, dtype: ms.Type, *, half_norm: bool) -> None:
     """Compute backbone and res5 in half precision; names of parameters stay.
 
     Args:
-        net: of built-in operators.
+        net: a `DeFRCN` of built-in operators.
         dtype: float16 or bfloat16.
         half_norm: see `HalfConvNorm`.
     """

@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,8 +79,7 @@ class Cuda:
         folders = [self.home / name for name in _OF_A_HOME]
         folders += [Path(x) for x in os.environ.get("LD_LIBRARY_PATH", "").split(":") if x]
         folders += [Path(name) for name in _SYSTEM_FOLDERS]
-        paths = {name: (folder / name for folder in folders) for name in LIBRARIES}
-        return {name: next((p for p in paths[name] if p.exists()), None) for name in LIBRARIES}
+        return {name: _first_existing(folder / name for folder in folders) for name in LIBRARIES}
 
     @property
     def fits(self) -> bool:
@@ -100,6 +99,10 @@ class Cuda:
             return f"{self.home} is CUDA {self.version}, and MindSpore takes {MAJOR}"
         missing = [name for name, path in self.libraries.items() if path is None]
         return f"{self.home} lacks {', '.join(missing)}" if missing else None
+
+
+def _first_existing(paths: Iterable[Path]) -> Path | None:
+    return next((path for path in paths if path.exists()), None)
 
 
 def candidates() -> Iterator[Cuda]:

@@ -1,9 +1,9 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Say what this machine has for a device, and whether the numbers that it computes are right.
 
-    python -m src.tools.check_device [CPU|GPU|Ascend] [--device_id=N]
+    python -m src.tools.check_device GPU
 
-First what is found: driver, card, MindSpore, CUDA or CANN, compiler. Then a matrix product and a
+The device is CPU (without a word), GPU or Ascend. First what is found: driver, card, MindSpore, CUDA or CANN, compiler. Then a matrix product and a
 convolution beside numpy, and a training step of the demo's detector. Takes less than a minute on
 a CPU. The first thing that a bug report needs; `bash scripts/check_device.sh` calls it.
 """

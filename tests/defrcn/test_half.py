@@ -40,30 +40,38 @@ def test_features_are_close_and_float32(norm, half_norm, masked):
     assert 1e-5 < error < 0.01
 
 
+def step(net, *, exact=True, loss_scale=None):
+    """Losses, squared norm and gradients (as one vector) of a batch."""
+    gradients_of, _ = build_train_step(
+        net,
+        build_optimizer(net, Solver()),
+        batch_size=2,
+        exact=exact,
+        scaled=loss_scale is not None,
+    )
+    factor = [] if loss_scale is None else [Tensor(loss_scale, ms.float32)]
+    losses, squares, gradients = gradients_of(*small.training_inputs(), *factor)
+    assert all(gradient.dtype == ms.float32 for gradient in gradients)
+    vector = np.concatenate([gradient.asnumpy().reshape(-1) for gradient in gradients])
+    return losses.asnumpy(), float(squares.asnumpy()), vector
+
+
 @CASES
 def test_a_step_is_close(norm, half_norm, masked):
-    """Losses within 2 %, gradients in one direction; the factor of the loss leaves no trace."""
-    found = []
-    for number, net in enumerate(halved(norm, half_norm, masked)):
-        inputs = list(small.training_inputs())
-        scale = [Tensor(2.0**10, ms.float32)] if number else []
-        gradients_of, _ = build_train_step(
-            net,
-            build_optimizer(net, Solver()),
-            batch_size=2,
-            exact=not masked,
-            scaled=bool(number),
-        )
-        losses, squares, gradients = gradients_of(*inputs, *scale)
-        assert all(gradient.dtype == ms.float32 for gradient in gradients)
-        vector = np.concatenate([gradient.asnumpy().reshape(-1) for gradient in gradients])
-        found.append((losses.asnumpy(), float(squares.asnumpy()), vector))
-    (losses, squares, vector), (half_losses, half_squares, half_vector) = found
+    """Where norms train, features of other digits choose other proposals here and there."""
+    one, other = halved(norm, half_norm, masked)
+    losses, squares, vector = step(one, exact=not masked)
+    half_losses, half_squares, half_vector = step(other, exact=not masked, loss_scale=64.0)
     np.testing.assert_allclose(half_losses, losses, rtol=0.02)
     assert half_squares == pytest.approx(float(half_vector @ half_vector), rel=1e-3)
     cosine = vector @ half_vector / np.sqrt(squares * half_squares)
-    assert cosine > 0.99
-    assert half_squares == pytest.approx(squares, rel=0.05)
+    assert cosine > (0.99 if norm == "FrozenBN" else 0.9)
+    assert half_squares == pytest.approx(squares, rel=0.1)
+
+
+def test_a_factor_that_is_too_large_overflows_without_hurting_the_losses():
+    losses, squares, _ = step(halved("FrozenBN", False, False)[1], loss_scale=2.0**16)
+    assert np.isfinite(losses).all() and not np.isfinite(squares)
 
 
 def test_only_the_two_trunks():

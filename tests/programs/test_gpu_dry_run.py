@@ -43,14 +43,15 @@ def run(environment, *words):
     return done.returncode, done.stdout
 
 
-NAMES = [name for name in gpu_steps.STEPS if name != "no kernel"]
+#: What each run of the tests goes through; the others are for the slow ones.
+OFTEN = ("training plain fixed", "inference plain", "inference of the encoder")
+SELDOM = tuple(name for name in gpu_steps.STEPS if name not in (*OFTEN, "no kernel"))
 
 
-@pytest.mark.parametrize("which", ["training", "inference"])
-def test_every_operator_has_a_kernel(environment, which):
-    names = [name for name in NAMES if name.startswith(which)]
+@pytest.mark.parametrize("names", [OFTEN, pytest.param(SELDOM, marks=pytest.mark.slow)])
+def test_every_operator_has_a_kernel(environment, names):
     status, text = run(environment, "-m", "tests.helpers.gpu_steps", *names)
-    assert re.findall(r"^came to its end: (.*)$", text, re.MULTILINE) == names, text[-3000:]
+    assert tuple(re.findall(r"^came to its end: (.*)$", text, re.MULTILINE)) == names, text[-3000:]
     assert status == 0
 
 
@@ -60,21 +61,33 @@ def test_an_operator_without_one_is_noticed(environment):
     assert "MatMul" in text and "came to its end" not in text
 
 
-@pytest.mark.parametrize("flags", [[], ["--amp_level=auto"]], ids=["float32", "amp"])
-def test_train_and_eval(environment, trained_demo, tmp_path, flags):
-    """The programs themselves: two steps, checkpoints, an evaluation."""
-    config = trained_demo.copy(
-        tmp_path, steps=None, solver={"max_iter": 2, "warmup_iters": 0, "steps": []}
-    )
-    flags = [f"--config_path={config}", f"--overlay={ROOT / 'configs/gpu.yaml'}", *flags]
+def test_training(environment, trained_demo, tmp_path):
+    """train.py in half precision: two steps, a checkpoint, an evaluation."""
+    flags = [*configured(trained_demo, tmp_path), "--amp_level=auto"]
     status, text = run(environment, "train.py", *flags)
     assert status == 0, text[-3000:]
     assert "step 2/2" in text and "kernels in C++" not in text
-    assert ("backbone and res5 in float16 (amp_level O2)" in text) == ("amp" in str(flags[2:]))
+    assert "backbone and res5 in float16 (amp_level O2)" in text
+    assert (tmp_path / "run" / "eval_2" / "metrics.json").exists()
+
+
+def configured(trained_demo, folder):
+    """Flags of a training of two steps on a card."""
+    solver = {"max_iter": 2, "warmup_iters": 0, "steps": []}
+    config = trained_demo.copy(folder, steps=None, solver=solver)
+    return [f"--config_path={config}", f"--overlay={ROOT / 'configs/gpu.yaml'}"]
+
+
+@pytest.mark.slow
+def test_training_and_evaluation_in_float32(environment, trained_demo, tmp_path):
+    flags = configured(trained_demo, tmp_path)
+    status, text = run(environment, "train.py", *flags, "--test.eval_at_end=false")
+    assert status == 0, text[-3000:]
     status, text = run(environment, "eval.py", *flags, f"--eval_checkpoint_path={tmp_path / 'run'}")
     assert status == 0, text[-3000:]
 
 
+@pytest.mark.slow
 def test_check_device_refuses_its_numbers(environment):
     """All is found, and what the card computes is wrong."""
     status, text = run(environment, "-m", "src.tools.check_device", "GPU")
