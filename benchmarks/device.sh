@@ -34,6 +34,7 @@ step() {
   tables+=("$name")
 }
 
+# shellcheck disable=SC2317  # called by `step`
 train() {
   "$python" train.py --config_path=configs/demo/shapes_base.yaml "--device_target=$1" \
     "--datasets_root=$out/data" "--train_mindrecord_dir=$out/mindrecord/train" \
@@ -41,6 +42,7 @@ train() {
     "--solver.scale_to_iter=$count" --log.period=1 --test.eval_at_end=false
 }
 
+# shellcheck disable=SC2317  # called by `step`
 losses() {
   "$python" -m src.demo.make_data --output "$out/data/shapes" &&
     train "$target" && train CPU &&

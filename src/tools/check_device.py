@@ -3,9 +3,10 @@
 
     python -m src.tools.check_device GPU
 
-The device is CPU (without a word), GPU or Ascend. First what is found: driver, card, MindSpore, CUDA or CANN, compiler. Then a matrix product and a
-convolution beside numpy, and a training step of the demo's detector. Takes less than a minute on
-a CPU. The first thing that a bug report needs; `bash scripts/check_device.sh` calls it.
+The device is CPU (without a word), GPU or Ascend. First what is found: driver, card, MindSpore,
+CUDA or CANN, compiler. Then a matrix product and a convolution beside numpy, and a training step of
+the demo's detector. Takes less than a minute on a CPU. The first thing that a bug report needs;
+`bash scripts/check_device.sh` calls it.
 """
 
 from __future__ import annotations

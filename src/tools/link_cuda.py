@@ -9,7 +9,6 @@ plugin only if one answers. `scripts/setup_env.sh --gpu` calls this.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from src.model_utils import cuda
@@ -46,12 +46,18 @@ def packages() -> Path:
     return folder
 
 
-def runtime_version(library: Path) -> str:
-    """What a CUDA runtime says that it is, such as "11.8"."""
-    number = ctypes.c_int()
-    if ctypes.CDLL(str(library)).cudaRuntimeGetVersion(ctypes.byref(number)):
-        raise InputError(f"{library} does not say its version; run {cuda.SETUP} again")
-    return f"{number.value // 1000}.{number.value % 1000 // 10}"
+def runtime_version() -> str:
+    """The installed CUDA runtime's, such as "11.8"; its package says it also without a driver.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    package = cuda.LIBRARIES["libcudart.so.11.0"]
+    try:
+        major, minor, *_ = metadata.version(package).split(".")
+    except metadata.PackageNotFoundError as error:
+        raise InputError(f"{package} is not installed; run {cuda.SETUP}") from error
+    return f"{major}.{minor}"
 
 
 def link(source: Path, home: Path) -> None:
@@ -72,7 +78,7 @@ def link(source: Path, home: Path) -> None:
             f"{', '.join(dict.fromkeys(cuda.LIBRARIES[name] for name in missing))}; run "
             f"{cuda.SETUP}"
         )
-    version = runtime_version(found["libcudart.so.11.0"])
+    version = runtime_version()
     with writing(home), tempfile.TemporaryDirectory(dir=home.parent, prefix=".cuda-") as work:
         made = Path(work, "cuda")
         (made / "lib64").mkdir(parents=True)

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -101,6 +102,10 @@ def packages(tmp_path_factory):
     return place / "nvidia"
 
 
+def no_package(name):
+    raise PackageNotFoundError(name)
+
+
 def test_the_set_ups_cuda(packages, tmp_path, monkeypatch, capsys):
     """Links that can be moved with the environment, and an nvcc with the runtime's version."""
     monkeypatch.setattr(cuda, "_SYSTEM_FOLDERS", ())
@@ -108,14 +113,19 @@ def test_the_set_ups_cuda(packages, tmp_path, monkeypatch, capsys):
     home = tmp_path / "cuda"
     monkeypatch.setattr(link_cuda, "packages", lambda: packages)
     monkeypatch.setattr(cuda, "environment_home", lambda: home)
+    monkeypatch.setattr("importlib.metadata.version", no_package)
+    with pytest.raises(InputError, match="nvidia-cuda-runtime-cu11 is not installed"):
+        link_cuda.main([])
+    assert not home.exists()
+    monkeypatch.setattr("importlib.metadata.version", {"nvidia-cuda-runtime-cu11": "11.8.89"}.get)
     for _ in range(2):
         assert link_cuda.main([]) == 0
-        assert capsys.readouterr().out == f"CUDA 11.6: {home}\n"
+        assert capsys.readouterr().out == f"CUDA 11.8: {home}\n"
         assert Cuda(home).fits
         assert [path.name for path in tmp_path.iterdir()] == ["cuda"]
     assert not os.readlink(home / "lib64" / "libcudnn.so.8").startswith("/")
     text = subprocess.run([home / "bin" / "nvcc"], capture_output=True, text=True).stdout
-    assert text == "Cuda compilation tools, release 11.6, V11.6\n"
+    assert text == "Cuda compilation tools, release 11.8, V11.8\n"
 
 
 def test_packages_that_are_not_there(packages, tmp_path, monkeypatch):
