@@ -7,6 +7,7 @@
 #   DEFRCN_VENV      folder of the environment (default: .venv; for a GPU: scripts/setup_env.sh --gpu)
 #   DEFRCN_TWIN      Python of the twin's environment (benchmarks/requirements-torch.txt)
 #   DEFRCN_TRIAL     the steps to do (default: all), such as "check golden"
+#   DEFRCN_TRIAL_REPEATS  calls of each measurement after the first one (default: 10)
 #   DEFRCN_TRIAL_STEPS  steps of the two trainings whose losses are compared (default: 200)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -38,15 +39,15 @@ step() {
 train() {
   "$python" train.py --config_path=configs/demo/shapes_base.yaml "--device_target=$1" \
     "--datasets_root=$out/data" "--train_mindrecord_dir=$out/mindrecord/train" \
-    "--test_mindrecord_dir=$out/mindrecord/test" "--save_checkpoint_path=$out/losses/$1" \
+    "--test_mindrecord_dir=$out/mindrecord/test" "--save_checkpoint_path=$out/losses/$2" \
     "--solver.scale_to_iter=$count" --log.period=1 --test.eval_at_end=false
 }
 
 # shellcheck disable=SC2317  # called by `step`
 losses() {
   "$python" -m src.demo.make_data --output "$out/data/shapes" &&
-    train "$target" && train CPU &&
-    "$python" benchmarks/device.py --losses "$out/losses/$target/loss_0.log" "$out/losses/CPU/loss_0.log"
+    train "$target" device && train CPU cpu &&
+    "$python" benchmarks/device.py --losses "$out/losses/device/loss_0.log" "$out/losses/cpu/loss_0.log"
 }
 
 precisions=float32,half
@@ -59,10 +60,14 @@ step check "$python" -m src.tools.check_device "$target"
 step golden env "DEFRCN_TEST_DEVICE=$target" "$python" -m pytest -q -m golden tests/golden
 step demo env "DEFRCN_DEMO_ARGS=--device_target=$target" bash scripts/run_demo.sh "$out/demo"
 step speed "$python" benchmarks/device.py "--device_target=$target" "--precisions=$precisions" \
+  "--repeats=${DEFRCN_TRIAL_REPEATS:-10}" \
   "--json=$out/speed.json"
 if [ -n "${DEFRCN_TWIN:-}" ]; then
-  step twin "$DEFRCN_TWIN" benchmarks/torch_twin.py time
-else
+  device=cuda
+  [ "$target" != CPU ] || device=cpu
+  step twin "$DEFRCN_TWIN" benchmarks/torch_twin.py time "--device=$device" \
+    "--repeats=${DEFRCN_TRIAL_REPEATS:-10}"
+elif [[ " $steps " == *" twin "* ]]; then
   rows+="| twin | not run: DEFRCN_TWIN names no Python | | |"$'\n'
 fi
 step losses losses

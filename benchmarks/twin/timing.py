@@ -17,7 +17,6 @@ from benchmarks.twin.detector import Batch, Detector, load, shapes_of
 from benchmarks.twin.optimizer import make_optimizer
 from src.model_utils.config import load_config
 from src.model_utils.paths import project_folder
-from src.util import pipe_table
 
 WORK = {"training, 1 image": 1, "training, 2 images": 2, "inference": 0}
 HEADERS = ["twin, R-101, 800x1088", "precision", "first, s", "minimum, s", "median, s", "peak, GB"]
@@ -45,7 +44,8 @@ def measure(device: str, repeats: int, *, small: bool = False) -> str:
             memory = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0
             times = (seconds[0], min(seconds[1:]), statistics.median(seconds[1:]))
             rows.append([work, precision, *(f"{t:.3f}" for t in times), f"{memory:.2f}"])
-    return pipe_table(rows, HEADERS)
+    lines = [HEADERS, ["---"] * len(HEADERS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _timed(run: Callable[[], None], device: str) -> float:

@@ -157,6 +157,10 @@ def use() -> Cuda:
             f"project's environment (unset {HOME_VARIABLE} if it names another)"
         ) from error
     os.environ[HOME_VARIABLE] = str(cuda.home)
+    # For `ldd`, by which MindSpore looks for them, and for processes that are started here.
+    before = os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    folders = dict.fromkeys(str(path.parent) for path in cuda.libraries.values())
+    os.environ["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys([*folders, *filter(None, before)]))
     return cuda
 
 

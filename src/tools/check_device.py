@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,15 +113,16 @@ def gpu() -> Iterator[Line]:
             yield Line(f"card {number}", text, "ok")
         if not cards:
             yield Line("card", "the driver sees none (CUDA_VISIBLE_DEVICES?)", "missing")
-    found = list(cuda.candidates())
-    if not found:
-        yield Line("CUDA", f"none; {cuda.SETUP} installs it", "missing")
-    for candidate in found:
-        problem = candidate.problem()
-        text = problem or f"{candidate.home}: CUDA {candidate.version} and cuDNN 8, whole"
-        yield Line("CUDA", text, "missing" if problem else "ok")
-        if problem is None:
-            break
+    passed_over = []
+    for candidate in cuda.candidates():
+        if problem := candidate.problem():
+            passed_over.append(Line("CUDA", problem))
+            continue
+        yield from passed_over
+        yield Line("CUDA", f"{candidate.home}: CUDA {candidate.version} and cuDNN 8, whole", "ok")
+        return
+    reason = "; ".join(line.found for line in passed_over) or "none"
+    yield Line("CUDA", f"{reason}; {cuda.SETUP} installs it", "missing")
 
 
 def ascend() -> Iterator[Line]:
@@ -313,7 +314,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging()
     lines = list(software())
     lines += {"GPU": gpu, "Ascend": ascend}.get(options.target, list)()
-    lines += numbers(options.target, options.device_id, tf32=options.conv_allow_tf32)
+    said = {line.found for line in lines}
+    for line in numbers(options.target, options.device_id, tf32=options.conv_allow_tf32):
+        lines.append(replace(line, found="see above") if line.found in said else line)
     sys.stdout.write(pipe_table([(x.name, x.found, x.verdict) for x in lines], HEADERS) + "\n")
     wrong = [line.name for line in lines if line.verdict in ("missing", "failed")]
     sys.stdout.write(

@@ -47,17 +47,16 @@ def packages() -> Path:
 
 
 def runtime_version() -> str:
-    """The installed CUDA runtime's, such as "11.8"; its package says it also without a driver.
+    """The installed CUDA runtime's, such as "11.8.89"; its package says it also without a driver.
 
     Raises:
         InputError: it is not installed.
     """
     package = cuda.LIBRARIES["libcudart.so.11.0"]
     try:
-        major, minor, *_ = metadata.version(package).split(".")
+        return metadata.version(package)
     except metadata.PackageNotFoundError as error:
         raise InputError(f"{package} is not installed; run {cuda.SETUP}") from error
-    return f"{major}.{minor}"
 
 
 def link(source: Path, home: Path) -> None:
@@ -79,6 +78,9 @@ def link(source: Path, home: Path) -> None:
             f"{cuda.SETUP}"
         )
     version = runtime_version()
+    short = ".".join(version.split(".")[:2])
+    # by this name MindSpore's check at start learns the version
+    found[f"libcudart.so.{version}"] = found["libcudart.so.11.0"]
     with writing(home), tempfile.TemporaryDirectory(dir=home.parent, prefix=".cuda-") as work:
         made = Path(work, "cuda")
         (made / "lib64").mkdir(parents=True)
@@ -87,7 +89,7 @@ def link(source: Path, home: Path) -> None:
             (made / "lib64" / name).symlink_to(os.path.relpath(path, home / "lib64"))
         (made / "bin").mkdir()
         nvcc = made / "bin" / "nvcc"
-        text = shlex.quote(f"Cuda compilation tools, release {version}, V{version}")
+        text = shlex.quote(f"Cuda compilation tools, release {short}, V{version}")
         nvcc.write_text(NVCC.format(text=text), encoding="utf-8")
         nvcc.chmod(0o755)
         if home.exists():

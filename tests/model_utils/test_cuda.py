@@ -125,7 +125,7 @@ def test_the_set_ups_cuda(packages, tmp_path, monkeypatch, capsys):
         assert [path.name for path in tmp_path.iterdir()] == ["cuda"]
     assert not os.readlink(home / "lib64" / "libcudnn.so.8").startswith("/")
     text = subprocess.run([home / "bin" / "nvcc"], capture_output=True, text=True).stdout
-    assert text == "Cuda compilation tools, release 11.8, V11.8\n"
+    assert text == "Cuda compilation tools, release 11.8, V11.8.89\n"
 
 
 def test_packages_that_are_not_there(packages, tmp_path, monkeypatch):

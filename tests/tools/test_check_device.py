@@ -36,6 +36,26 @@ def test_no_card(capsys, monkeypatch):
     assert table["CUDA"] == ("none; bash scripts/setup_env.sh --gpu installs it", "missing")
     assert "docker run --gpus all" in table["NVIDIA driver"][0]
     assert {table[name][1] for name in ("matrix product", "training step")} == {"not run"}
+    assert table["MindSpore's device"] == ("see above", "failed")
+
+
+def test_a_cuda_that_is_passed_over_is_not_missing(tmp_path, monkeypatch):
+    class Other:
+        def problem(self):
+            return "is CUDA 13"
+
+    class Right:
+        home, version = tmp_path, "11.8"
+
+        def problem(self):
+            return None
+
+    monkeypatch.setattr(cuda, "describe_driver", lambda: ("12.4", []))
+    for found, verdicts in (([Other(), Right()], ["", "ok"]), ([Other()], ["missing"])):
+        monkeypatch.setattr(cuda, "candidates", found.__iter__)
+        lines = [line for line in check_device.gpu() if line.name == "CUDA"]
+        assert [line.verdict for line in lines] == verdicts
+        assert "is CUDA 13" in lines[0].found
 
 
 def test_no_ascend(capsys, monkeypatch):
