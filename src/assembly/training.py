@@ -19,6 +19,7 @@ from src.defrcn.de_frcn import DeFRCN
 from src.defrcn.fast import make_fast
 from src.defrcn.half import make_half
 from src.defrcn.kernels import KernelSquareSum, use_kernels
+from src.defrcn.portable import order_by_topk
 from src.engine.loss_scale import LossScale
 from src.engine.noise import Noise
 from src.engine.parallel import ALONE, Group
@@ -150,6 +151,8 @@ def make_detector(config: Config, class_names: tuple[str, ...], *, kernels: bool
                 "no kernels in C++: %s builds them; all is faster with them, in less memory",
                 library.COMMAND,
             )
+    if config.device_target == "GPU":
+        order_by_topk(net)
     level = amp_level_of(config)
     if level != "O0":
         make_half(net, getattr(ms, config.amp_dtype), half_norm=level == "O3")

@@ -13,7 +13,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.proposal_generator import ProposalGenerator, settings_of, stacked
+from src.defrcn.proposal_generator import (
+    LOWEST_SCORE,
+    ProposalGenerator,
+    settings_of,
+    stacked,
+)
 from src.defrcn.resnet import STRIDE, ConvNorm
 
 # 6000 overlapping boxes took 13 rounds; whether these were enough is an output of the network.
@@ -27,6 +32,31 @@ class TopFirst(nn.Cell):
     def construct(self, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """(A,) -> the min(A, count) best values and their places, best first."""
         return ops.TopK(True)(values, min(values.shape[0], count))
+
+
+class NumbersFirst(nn.Cell):
+    """`proposal_generator.BestFirst` by a TopK that NaN may confuse, of any number of values.
+
+    NaN counts as `LOWEST_SCORE`, which is less than any score and marks what is not used. Where
+    there are fewer values than asked for, that many follow at some place: a graph of unknown sizes
+    has no smaller number to ask for.
+
+    Inputs:
+        - **values** (Tensor) - (A,) float32.
+        - **count** (int) - how many.
+
+    Outputs:
+        values (count,) and places (count,) int32.
+    """
+
+    def construct(self, values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        lowest = ops.zeros_like(values) + LOWEST_SCORE
+        numbers = ops.where(ops.equal(values, values), values, lowest)
+        more = Tensor(np.full(count, LOWEST_SCORE, np.float32))
+        best, places = ops.TopK(True)(ops.concat((numbers, more)), count)
+        last = ops.zeros_like(places) + (values.shape[0] - 1)
+        return best, ops.minimum(places, last)
 
 
 class FixedPointNMS(nn.Cell):
@@ -158,6 +188,16 @@ class TapConvolution(nn.Cell):
                 taps += (wide[:, :, i : i + height, j : j + width],)
         flat = weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
         return ops.conv2d(ops.concat(taps, 1), flat, None, 1, "pad", 0)
+
+
+def order_by_topk(net: nn.Cell) -> None:
+    """Choose proposals by TopK instead of a whole sort, which GPUs do in one thread block.
+
+    Suppression needs no change: boxes with Inf or NaN are points by then, and it goes by places.
+    """
+    for _, cell in net.cells_and_names():
+        if isinstance(cell, ProposalGenerator):
+            cell.best_first = NumbersFirst()
 
 
 def make_portable(net: nn.Cell, height: int, width: int, *, taps: bool) -> None:

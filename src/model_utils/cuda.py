@@ -82,11 +82,6 @@ class Cuda:
         return {name: _first_existing(folder / name for folder in folders) for name in LIBRARIES}
 
     @property
-    def fits(self) -> bool:
-        """Whether MindSpore can use it."""
-        return self.is_right_version and None not in self.libraries.values()
-
-    @property
     def is_right_version(self) -> bool:
         """Whether it is a CUDA 11."""
         return self.version is not None and int(self.version.split(".")[0]) == MAJOR
@@ -148,8 +143,9 @@ def use() -> Cuda:
     """
     find_driver()
     cuda = find()
+    paths = [path for path in cuda.libraries.values() if path is not None]
     try:
-        for path in cuda.libraries.values():
+        for path in paths:
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise InputError(
@@ -159,7 +155,7 @@ def use() -> Cuda:
     os.environ[HOME_VARIABLE] = str(cuda.home)
     # For `ldd`, by which MindSpore looks for them, and for processes that are started here.
     before = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    folders = dict.fromkeys(str(path.parent) for path in cuda.libraries.values())
+    folders = [str(path.parent) for path in paths]
     os.environ["LD_LIBRARY_PATH"] = ":".join(dict.fromkeys([*folders, *filter(None, before)]))
     return cuda
 

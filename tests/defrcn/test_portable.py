@@ -10,10 +10,17 @@ from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.portable import (
     FixedAnchors,
     FixedPointNMS,
+    NumbersFirst,
     TapConvolution,
     TopFirst,
+    order_by_topk,
 )
-from src.defrcn.proposal_generator import BestFirst, GreedyNMS
+from src.defrcn.proposal_generator import (
+    LOWEST_SCORE,
+    BestFirst,
+    GreedyNMS,
+    ProposalGenerator,
+)
 from src.defrcn.resnet import Convolution
 from src.export.network import DetectorForExport
 from tests.helpers import small
@@ -34,6 +41,54 @@ def test_the_best_first(mode, count):
     assert len(wanted[0]) == min(count, 50)
     for mine, other in zip(actual, wanted):
         np.testing.assert_array_equal(mine, other)
+
+
+@MODES
+def test_what_is_no_number_comes_last(mode):
+    values = np.array([3, np.nan, -np.inf, 7, np.nan, np.inf, 0], np.float32)
+    part = NumbersFirst()
+
+    def best(values):
+        return part(values, 9)
+
+    found, places = (one.asnumpy() for one in mode(best)(Tensor(values)))
+    np.testing.assert_array_equal(found[:4], [np.inf, 7, 3, 0])
+    np.testing.assert_array_equal(places[:4], [5, 3, 0, 6])
+    np.testing.assert_array_equal(found[4:], np.full(5, LOWEST_SCORE, np.float32))
+    assert places.max() <= 6
+
+
+@pytest.mark.parametrize("count", [400, 120])
+def test_proposals_by_topk_are_those_of_a_sort(count):
+    """Of unknown sizes, also fewer than are asked for, and where logits and deltas are none."""
+    net = small.detector(fast=False)
+    rng = np.random.default_rng(0)
+    anchors = small.boxes_in((90, 90), count)
+    logits = rng.permutation(2 * count).reshape(2, count).astype(np.float32)
+    deltas = rng.normal(0, 0.5, (2, count, 4)).astype(np.float32)
+    logits[0, 5], deltas[0, 7, 2], deltas[1, np.argmax(logits[1]), 0] = np.nan, np.inf, np.nan
+    sizes = np.array([[90, 80], [70, 90]], np.float32)
+    inputs = tuple(map(Tensor, (logits, deltas, anchors, rng.random(count) < 0.9, sizes)))
+    generator = net.proposal_generator.train_proposals
+    wanted = [one.asnumpy() for one in generator(*inputs)]
+    order_by_topk(net)
+    generators = [cell for _, cell in net.cells_and_names() if isinstance(cell, ProposalGenerator)]
+    assert len(generators) == 2
+    assert all(isinstance(one.best_first, NumbersFirst) for one in generators)
+
+    @ms.jit(fullgraph=True)
+    def run(logits, deltas, anchors, anchor_valid, image_sizes):
+        return generator(logits, deltas, anchors, anchor_valid, image_sizes)
+
+    dynamic = ms.enable_dynamic(
+        logits=Tensor(shape=[2, None], dtype=ms.float32),
+        deltas=Tensor(shape=[2, None, 4], dtype=ms.float32),
+        anchors=Tensor(shape=[None, 4], dtype=ms.float32),
+        anchor_valid=Tensor(shape=[None], dtype=ms.bool_),
+    )(run)
+    for one, other in zip(dynamic(*inputs), wanted):
+        np.testing.assert_array_equal(one.asnumpy(), other)
+    assert wanted[2].all()
 
 
 def crowded(count, seed):

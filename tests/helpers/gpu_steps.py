@@ -13,6 +13,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from src.defrcn.pcb_encoder import ResNetEncoder
+from src.defrcn.portable import order_by_topk
 from src.model_utils.config_schema import Solver
 from src.model_utils.device_adapter import Runtime
 from src.network_define import build_eval_step, build_optimizer, build_train_step
@@ -25,6 +26,7 @@ def training(*, fast: bool, exact: bool, optimizer: str = "sgd", norm: str = "Fr
     frozen = 2 if norm == "FrozenBN" else 0
     section = small.section(backbone__norm=norm, backbone__freeze_at=frozen)
     net = small.detector(section, masked=not exact, fast=fast)
+    order_by_topk(net)
     gradients_of, update = build_train_step(
         net,
         build_optimizer(net, Solver(optimizer=optimizer)),
@@ -40,6 +42,7 @@ def training(*, fast: bool, exact: bool, optimizer: str = "sgd", norm: str = "Fr
 def inference(*, fast: bool, exact: bool) -> None:
     """Detections of a picture."""
     net = small.detector(masked=not exact, fast=fast)
+    order_by_topk(net)
     step = build_eval_step(net, exact=exact)
     shape = None if exact else (96, 112)
     for output in step(*map(Tensor, small.pictures([(64, 80)], shape=shape))):

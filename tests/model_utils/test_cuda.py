@@ -121,7 +121,7 @@ def test_the_set_ups_cuda(packages, tmp_path, monkeypatch, capsys):
     for _ in range(2):
         assert link_cuda.main([]) == 0
         assert capsys.readouterr().out == f"CUDA 11.8: {home}\n"
-        assert Cuda(home).fits
+        assert Cuda(home).problem() is None
         assert [path.name for path in tmp_path.iterdir()] == ["cuda"]
     assert not os.readlink(home / "lib64" / "libcudnn.so.8").startswith("/")
     text = subprocess.run([home / "bin" / "nvcc"], capture_output=True, text=True).stdout
