@@ -21,6 +21,7 @@ OWN_GENERATORS = {
     "src/model_surgery.py",  # (seed, name of an array)
     "src/model_utils/random_streams.py",
     "src/tools/build_kernels.py",  # the example of its trial
+    "src/tools/check_device.py",  # factors of the products that it compares
     "src/tools/draw_kshot.py",  # (seed, name of a class)
     "src/weights/initialise.py",  # (seed, name of an array)
 }

@@ -82,7 +82,7 @@ def checked(lite):
 
 @pytest.fixture(scope="module")
 def program(lite):
-    return built("release") / "main"
+    return built("release", "--tests") / "main"
 
 
 def write_mindir(network, inputs, path):
@@ -181,18 +181,25 @@ def check_arithmetic(folder, values):
         np.testing.assert_array_equal(found[2], meta * meta)
 
 
-def test_unit_tests_with_address_checks(checked):
-    done = call(checked / "defrcn_tests", "--gtest_brief=1")
+def run_unit_tests(folder, **variables):
+    done = call(folder / "defrcn_tests", "--gtest_brief=1", **variables)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
+
+
+def test_unit_tests(program):
+    run_unit_tests(program.parent)
+
+
+@pytest.mark.slow
+def test_unit_tests_with_address_checks(checked):
+    run_unit_tests(checked)
 
 
 @pytest.mark.slow
 def test_unit_tests_with_thread_checks(tools):
     folder = built("thread", "--tests", "--no-program", "--sanitize=thread")
-    done = call(folder / "defrcn_tests", "--gtest_brief=1", TSAN_OPTIONS="halt_on_error=1")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
+    run_unit_tests(folder, TSAN_OPTIONS="halt_on_error=1")
 
 
 @pytest.mark.parametrize("instances", [1, 3])
@@ -211,6 +218,7 @@ def test_results_of_known_arithmetic(program, arithmetic, tmp_path, instances):
     assert (content["count"], content["device"], content["instances"]) == (7, "CPU", instances)
 
 
+@pytest.mark.slow
 def test_program_with_address_checks(checked, arithmetic, tmp_path):
     """Lite keeps some objects for ever, so leaks are looked for in the unit tests only."""
     model, data, values = arithmetic
