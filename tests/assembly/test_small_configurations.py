@@ -40,25 +40,21 @@ def batch(count, size):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("with_kernels", [False, True], ids=["plain C++", "kernels"])
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_it_trains(path, with_kernels):
-    """Two steps of the batch that it asks for, in two sizes; losses fall on the same pictures."""
-    config = load_config(path)
+def losses_of(config, *, with_kernels):
+    """The four losses of four steps of the batch that it asks for, two sizes in turn.
+
+    The weights change after the second and the third one.
+    """
     solver, model = config.solver, config.model
-    kernels = kernels_of(config) if with_kernels else None
-    if with_kernels and kernels is None:
-        pytest.skip("no kernels")
+    library = str(kernels_of(config) or "") if with_kernels else ""
     net = make_detector(config, tuple("abc"), kernels=with_kernels)
     initialise(net, 0)
-    library = str(kernels or "")
     gradients_of, update = build_train_step(
         net,
         build_optimizer(net, solver, library),
         batch_size=solver.images_per_card,
         exact=True,
-        square_sum=KernelSquareSum(library) if kernels else None,
+        square_sum=KernelSquareSum(library) if library else None,
     )
     noise = Noise(
         anchors_per_cell=len(model.anchors.sizes) * len(model.anchors.aspect_ratios),
@@ -67,12 +63,27 @@ def test_it_trains(path, with_kernels):
         if model.roi_heads.cls_dropout
         else (1, 1),
     )
-    totals = []
-    for size in (config.input.min_size_train[0], config.input.min_size_train[-1]) * 2:
+    rows = []
+    sizes = (config.input.min_size_train[0], config.input.min_size_train[-1]) * 2
+    for number, size in enumerate(sizes):
         made = batch(solver.images_per_card, size)
         inputs = (*batch_tensors(made), *map(Tensor, noise.draw(0, made)))
         losses, squares, gradients = gradients_of(*inputs)
-        totals.append(float(losses.asnumpy().sum()))
-        assert np.isfinite(totals[-1]) and np.isfinite(squares.asnumpy())
-        update(gradients, Tensor(solver.base_lr / 10, ms.float32)).asnumpy()
-    assert totals[2] < totals[0] and totals[3] < totals[1]
+        assert np.isfinite(squares.asnumpy())
+        rows.append(losses.asnumpy())
+        if number in (1, 2):
+            update(gradients, Tensor(solver.base_lr / 10, ms.float32)).asnumpy()
+    return np.array(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_it_trains(path, kernels):
+    """With the same losses in both forms, until other roundings of an update choose other boxes."""
+    config = load_config(path)
+    assert str(kernels_of(config)) == kernels
+    found, wanted = (losses_of(config, with_kernels=one) for one in (True, False))
+    np.testing.assert_allclose(found[:2], wanted[:2], rtol=2e-3, atol=1e-4)
+    for rows in (found, wanted):
+        assert np.isfinite(rows).all() and (rows[:, [0, 2]] > 0).all()
+        assert not np.array_equal(rows[0], rows[2])  # the updates did something
