@@ -74,7 +74,7 @@ def step_of(net):
     return named
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_losses_and_gradients(fast):
     exact, masked = nets(True, fast)
     losses, gradients = step_of(exact)(*inputs(None), *truth(), *noise(None))

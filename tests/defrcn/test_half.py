@@ -70,6 +70,7 @@ def check_step(one, other, least_cosine):
     assert half_squares == pytest.approx(squares, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_step_is_close_and_a_factor_that_is_too_large_overflows():
     """Its losses are as they were: the training loop takes it for what it is."""
     one, other = steps(*FROZEN)

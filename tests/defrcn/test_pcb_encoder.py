@@ -212,6 +212,7 @@ def test_nothing_can_be_trained_in_an_encoder():
         ResNet(SMALL, batch_statistics=True, masked=True)
 
 
+@pytest.mark.slow
 def test_batch_statistics_train_and_become_running_ones():
     """After many looks at one batch, the stored statistics normalise as the batch's own did."""
     net = ResNet(SMALL, batch_statistics=True)

@@ -159,7 +159,7 @@ def test_taps(mode, size):
     np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("taps", [False, True])
+@pytest.mark.parametrize("taps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_whole_detector(taps):
     """Odd sizes inside a larger shape, with overlapping proposals."""
     images, sizes, padded = small.pictures(((70, 97),), shape=(96, 112))

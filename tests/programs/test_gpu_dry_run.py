@@ -61,6 +61,7 @@ def test_an_operator_without_one_is_noticed(environment):
     assert "MatMul" in text and "came to its end" not in text
 
 
+@pytest.mark.slow
 def test_training(environment, trained_demo, tmp_path):
     """train.py in half precision: two steps, a checkpoint, an evaluation."""
     flags = [*configured(trained_demo, tmp_path), "--amp_level=auto"]

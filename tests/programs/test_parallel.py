@@ -340,6 +340,7 @@ def test_a_signal_lets_all_save_and_end(tmp_path, number):
     assert json.loads(manifest.read_text())["step"] == steps
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_and_names_the_picture(tmp_path):
     code, text = finish(endless(tmp_path, NAN_AT=3))
     assert code == 1
