@@ -44,7 +44,7 @@ def run(environment, *words):
 
 
 #: What each run of the tests goes through; the others are for the slow ones.
-OFTEN = ("training plain fixed", "inference of the encoder")
+OFTEN = ("inference plain fixed", "inference of the encoder")
 SELDOM = tuple(name for name in gpu_steps.STEPS if name not in (*OFTEN, "no kernel"))
 
 
