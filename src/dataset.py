@@ -134,12 +134,14 @@ class TrainLoader(_Loader):
         flip_probability: of a horizontal flip.
         aspect_ratio_grouping: batches hold only images wider than high, or only others.
         num_workers: threads that prepare batches.
+        labelled: batches say what their images are labelled for, see `Batch.labelled`.
 
     Attributes:
         next_batch: number of the batch that `next()` gives.
 
     Raises:
-        InputError: the folder is not whole, or an image does not fit the shapes of `settings`.
+        InputError: the folder is not whole, an image does not fit the shapes of `settings`, or
+            `labelled` is asked of a folder that was built without.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class TrainLoader(_Loader):
         flip_probability: float = 0.5,
         aspect_ratio_grouping: bool = True,
         num_workers: int = 2,
+        labelled: bool = False,
     ) -> None:
         super().__init__(
             mindrecord_dir,
@@ -165,7 +168,13 @@ class TrainLoader(_Loader):
             batch_size=batch_size,
             grouped=aspect_ratio_grouping,
         )
+        if labelled and not self._info.labelled:
+            raise InputError(
+                f"{mindrecord_dir} does not say what its images are labelled for; build it again "
+                "with `labelled`"
+            )
         self.next_batch = start_batch
+        self._labelled = labelled
         self._seed = seed
         self._flip_probability = flip_probability
         sizes = self._info.sizes
@@ -187,7 +196,8 @@ class TrainLoader(_Loader):
         for batch in planned:
             positions = [position for position, _ in batch]
             prepared = []
-            for position, row in zip(positions, rows):
+            for position, stored in zip(positions, rows):
+                row = stored if self._labelled else replace(stored, labelled=None)
                 draw = generator(self._seed, Stream.SAMPLE, position)
                 short_edge = self._min_sizes[int(draw.integers(len(self._min_sizes)))]
                 flip = bool(draw.random() < self._flip_probability)

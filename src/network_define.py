@@ -248,7 +248,8 @@ def build_train_step(
         jit_level: of MindSpore's compiler, such as "O2"; None for its default.
 
     Returns:
-        `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)` gives the losses (4,)
+        `(gradients_of, update)`: `gradients_of(*inputs of DeFRCN.losses)`, with `labelled` or
+        without, gives the losses (4,)
         float32 in the order of `LOSS_NAMES`, the gradients' squared norm, both of this process
         alone, and the gradients, averaged over processes; `update(gradients, lr)` applies these.
         In between the caller can refuse losses that are not finite.
@@ -261,9 +262,9 @@ def build_train_step(
         losses = net.losses(*inputs)
         return sum(losses), ops.stack(losses)
 
-    def scaled_loss(loss_scale: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        loss, losses = total_loss(*inputs)
-        return loss * loss_scale, losses
+    def scaled_loss(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        loss, losses = total_loss(*inputs[:-1])
+        return loss * inputs[-1], losses
 
     loss_of = scaled_loss if scaled else total_loss
     gradient = ms.value_and_grad(loss_of, None, optimizer.parameters, has_aux=True)
@@ -281,6 +282,7 @@ def build_train_step(
         rpn_noise: Tensor,
         roi_noise: Tensor,
         dropout_noise: Tensor,
+        *others: Tensor,
     ) -> tuple:
         (_, losses), gradients = gradient(
             images,
@@ -292,35 +294,10 @@ def build_train_step(
             rpn_noise,
             roi_noise,
             dropout_noise,
+            *others,
         )
-        return finished(losses, gradients)
-
-    @compiled
-    def scaled_gradients_of(
-        images: Tensor,
-        image_sizes: Tensor,
-        padded_size: Tensor,
-        gt_boxes: Tensor,
-        gt_classes: Tensor,
-        gt_valid: Tensor,
-        rpn_noise: Tensor,
-        roi_noise: Tensor,
-        dropout_noise: Tensor,
-        loss_scale: Tensor,
-    ) -> tuple:
-        (_, losses), gradients = gradient(
-            loss_scale,
-            images,
-            image_sizes,
-            padded_size,
-            gt_boxes,
-            gt_classes,
-            gt_valid,
-            rpn_noise,
-            roi_noise,
-            dropout_noise,
-        )
-        gradients = ops.HyperMap()(ops.partial(_divided, loss_scale), gradients)
+        if scaled:
+            gradients = ops.HyperMap()(ops.partial(_divided, others[-1]), gradients)
         return finished(losses, gradients)
 
     # Separate arguments: a tuple would be taken for a constant and compiled anew every time.
@@ -331,18 +308,17 @@ def build_train_step(
     def update(gradients: tuple, lr: Tensor) -> Tensor:
         return update_with(lr, *gradients)
 
-    chosen = scaled_gradients_of if scaled else gradients_of
     if exact:
         n = batch_size
-        chosen = ms.enable_dynamic(
+        gradients_of = ms.enable_dynamic(
             images=_dynamic(n, 3, None, None),
             gt_boxes=_dynamic(n, None, 4),
             gt_classes=_dynamic(n, None, dtype=ms.int32),
             gt_valid=_dynamic(n, None, dtype=ms.bool_),
             rpn_noise=_dynamic(n, None),
             roi_noise=_dynamic(n, None),
-        )(chosen)
-    return chosen, update
+        )(gradients_of)
+    return gradients_of, update
 
 
 def build_eval_step(net: DeFRCN, *, exact: bool, jit_level: str | None = None) -> Callable:

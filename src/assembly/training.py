@@ -66,6 +66,7 @@ def shared_mindrecord(
     class_names: tuple[str, ...],
     *,
     training: bool,
+    labelled: bool = False,
     group: Group,
 ) -> None:
     """Have one process of each machine build a MindRecord folder; return when it is there."""
@@ -74,6 +75,7 @@ def shared_mindrecord(
         folder,
         class_names=class_names,
         training=training,
+        labelled=labelled,
         max_image_pixels=config.data.max_image_pixels,
         num_workers=config.data.num_workers,
         builds=group.local_rank == 0,
@@ -93,13 +95,24 @@ def open_training_data(
         data: the training sets.
         start_batch: number of the first batch, for a resumed run.
         group: the processes that share the data.
+
+    Raises:
+        InputError: `cls_loss` is `dcfs` and no set is a K-shot set.
     """
+    decoupled = config.model.roi_heads.cls_loss == "dcfs"
+    if decoupled and data.support is None:
+        raise InputError(
+            f"model.roi_heads.cls_loss is dcfs, but data.train ({', '.join(config.data.train)}) is "
+            "no K-shot set: the loss is for pictures that are labelled for some classes only; set "
+            "it to ce for base training"
+        )
     shared_mindrecord(
         config,
         data.records,
         Path(config.train_mindrecord_dir),
         data.info.class_names,
         training=config.data.filter_empty,
+        labelled=decoupled,
         group=group,
     )
     return TrainLoader(
@@ -114,6 +127,7 @@ def open_training_data(
         flip_probability=config.input.flip_probability,
         aspect_ratio_grouping=config.data.aspect_ratio_grouping,
         num_workers=config.data.num_workers,
+        labelled=decoupled,
     )
 
 

@@ -43,6 +43,8 @@ class Batch:
         original_sizes: (N, 2) int32, height and width, image frame.
         positions: N places in the endless order of all processes, which training draws its
             random numbers by; none in evaluation.
+        labelled: (N, K) bool, classes that each image is labelled for; None where its rows do
+            not say.
     """
 
     images: np.ndarray
@@ -55,6 +57,7 @@ class Batch:
     file_names: list[str]
     original_sizes: np.ndarray
     positions: tuple[int, ...] = ()
+    labelled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def assemble(
         gt_classes[index, : len(boxes)] = classes
         gt_valid[index, : len(boxes)] = True
     rows = [row for row, _, _ in prepared]
+    labelled = [row.labelled for row in rows if row.labelled is not None]
     return Batch(
         images=images,
         image_sizes=np.array([size for _, size, _ in prepared], dtype=np.float32),
@@ -209,6 +213,7 @@ def assemble(
         file_names=[row.file_name for row in rows],
         original_sizes=np.array([(row.height, row.width) for row in rows], dtype=np.int32),
         positions=tuple(positions),
+        labelled=np.stack(labelled) if labelled else None,
     )
 
 

@@ -115,6 +115,13 @@ def usable_boxes(record: Record, report: BuildReport) -> tuple[np.ndarray, np.nd
     return boxes[kept].astype(np.float32), classes[kept]
 
 
+def labelled_classes(record: Record, num_classes: int) -> np.ndarray:
+    """Which classes a record's annotations name: (K,) bool; crowds and empty boxes count too."""
+    labelled = np.zeros(num_classes, bool)
+    labelled[[annotation.category_id for annotation in record.annotations]] = True
+    return labelled
+
+
 def input_key(
     records: Sequence[Record], *, training: bool, class_names: Sequence[str], max_pixels: int
 ) -> str:
@@ -133,6 +140,11 @@ def input_key(
         entry = (os.path.abspath(record.file_name), record, state)
         digest.update(repr(entry).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def with_labels(key: str) -> str:
+    """The key of a folder whose rows hold `Row.labelled`, from that of one without."""
+    return hashlib.sha256(f"{key} labelled".encode()).hexdigest()
 
 
 def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | str:
@@ -198,11 +210,14 @@ def _write(
     writer: FolderWriter,
     report: BuildReport,
     *,
+    num_classes: int | None,
     max_pixels: int,
     num_workers: int,
     show_progress: bool,
 ) -> list[str]:
     """Check the images in threads (Pillow decodes outside the interpreter lock), write in order.
+
+    With a number of classes, rows hold which of these their images are labelled for.
 
     Returns:
         What is wrong, one sentence an image; from the first one on, nothing is written.
@@ -225,8 +240,10 @@ def _write(
             for kind in oddities:
                 report.add(kind, record.file_name)
             size = (record.height, record.width)
+            named = (record.image_id, record.file_name)
+            labelled = None if num_classes is None else labelled_classes(record, num_classes)
             if not problems:
-                writer.write(Row(content, boxes, classes, *size, record.image_id, record.file_name))
+                writer.write(Row(content, boxes, classes, *size, *named, labelled))
     return problems
 
 
@@ -255,6 +272,7 @@ def build_mindrecord(
     *,
     class_names: Sequence[str],
     training: bool,
+    labelled: bool = False,
     max_image_pixels: int = PILLOW_MAX_PIXELS,
     num_workers: int = 2,
     show_progress: bool = True,
@@ -272,6 +290,8 @@ def build_mindrecord(
         folder: where the folder shall be.
         class_names: the position is the class index.
         training: leave out images without a usable object.
+        labelled: rows hold the classes that their images are labelled for. A folder with them is
+            used as it is without the wish, too.
         max_image_pixels: larger images are refused.
         num_workers: threads that read and check images.
         show_progress: draw a progress bar.
@@ -289,11 +309,12 @@ def build_mindrecord(
     key = input_key(
         records, training=training, class_names=class_names, max_pixels=max_image_pixels
     )
+    keys = (with_labels(key),) if labelled else (key, with_labels(key))
     if not builds:
-        return await_folder(folder, key, wait_minutes)
+        return await_folder(folder, keys, wait_minutes)
     with locked(folder, wait_minutes):
         try:
-            info = whole_folder(folder, key)
+            info = whole_folder(folder, keys)
             logger.info("%s: %d images, built before from the same inputs", folder, info.num_rows)
             return info
         except (ValueError, LookupError, TypeError, OverflowError) as reason:
@@ -303,14 +324,15 @@ def build_mindrecord(
         _build(
             records,
             folder,
-            key,
+            keys[0],
             class_names,
             training=training,
+            labelled=labelled,
             max_pixels=max_image_pixels,
             num_workers=num_workers,
             show_progress=show_progress,
         )
-        return whole_folder(folder, key, full=False)
+        return whole_folder(folder, keys, full=False)
 
 
 def _build(
@@ -320,6 +342,7 @@ def _build(
     class_names: Sequence[str],
     *,
     training: bool,
+    labelled: bool,
     max_pixels: int,
     num_workers: int,
     show_progress: bool,
@@ -337,12 +360,13 @@ def _build(
     largest = _check_space([record for record, _, _ in kept], folder)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.building-"))
     try:
-        writer = FolderWriter(partial, largest)
+        writer = FolderWriter(partial, largest, labelled=labelled)
         problems = _write(
             folder.name,
             kept,
             writer,
             report,
+            num_classes=len(class_names) if labelled else None,
             max_pixels=max_pixels,
             num_workers=num_workers,
             show_progress=show_progress,

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "file_name": {"type": "string"},
     "crc": {"type": "int64"},
 }
+LABELLED: dict[str, Any] = {"type": "int32", "shape": [-1]}  # of folders that hold it, 0 or 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Row:
         width: pixels.
         image_id: the id in the annotations.
         file_name: path when the folder was built.
+        labelled: (K,) bool, classes that the image's annotations name, those of boxes that are
+            left out included; None in a folder that was built without.
     """
 
     content: bytes
@@ -71,6 +74,7 @@ class Row:
     width: int
     image_id: int | str
     file_name: str
+    labelled: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class MindRecordInfo:
         num_boxes: (num_rows,) int32.
         report: what was dropped or is unusual, by kind, with a few file names.
         files: the data files in row order.
+        labelled: whether rows hold the classes that their images are labelled for.
     """
 
     folder: Path
@@ -96,18 +101,21 @@ class MindRecordInfo:
     num_boxes: np.ndarray
     report: dict[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    labelled: bool = False
 
 
 def row_crc(index: int, row: Row) -> int:
     """Checksum of everything in a row, its place included."""
     text = json.dumps([index, row.height, row.width, row.image_id, row.file_name]).encode()
     crc = zlib.crc32(row.content, zlib.crc32(text))
-    return zlib.crc32(row.classes.tobytes(), zlib.crc32(row.boxes.tobytes(), crc))
+    crc = zlib.crc32(row.classes.tobytes(), zlib.crc32(row.boxes.tobytes(), crc))
+    return crc if row.labelled is None else zlib.crc32(row.labelled.tobytes(), crc)
 
 
 def _raw(index: int, row: Row) -> dict[str, Any]:
     """A row in the form that MindRecord stores."""
     empty = len(row.boxes) == 0
+    labelled = {} if row.labelled is None else {"labelled": row.labelled.astype(np.int32)}
     return {
         "row": index,
         "image": row.content,
@@ -118,6 +126,7 @@ def _raw(index: int, row: Row) -> dict[str, Any]:
         "image_id": json.dumps(row.image_id),
         "file_name": row.file_name,
         "crc": row_crc(index, row),
+        **labelled,
     }
 
 
@@ -138,6 +147,10 @@ def _mindrecord_writes(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _schema(labelled: bool) -> dict[str, dict[str, Any]]:
+    return {**SCHEMA, "labelled": LABELLED} if labelled else SCHEMA
+
+
 class FolderWriter:
     """Writes rows into the data files of one folder, a new file every `SHARD_BYTES`.
 
@@ -145,10 +158,12 @@ class FolderWriter:
         folder: an empty folder.
         largest_image: bytes of the largest image, which decides the page size; a page is the
             least that a file takes on disk.
+        labelled: whether rows have `Row.labelled`.
     """
 
-    def __init__(self, folder: Path, largest_image: int) -> None:
+    def __init__(self, folder: Path, largest_image: int, *, labelled: bool = False) -> None:
         self.folder = folder
+        self._schema = _schema(labelled)
         page = 1 << (largest_image + ROW_MARGIN - 1).bit_length()
         self._page_bytes = min(max(page, MIN_PAGE_BYTES), MAX_PAGE_BYTES)
         self.sizes: list[tuple[int, int]] = []
@@ -171,7 +186,7 @@ class FolderWriter:
                 self._writer = FileWriter(str(path), shard_num=1, overwrite=False)
                 self._writer.set_header_size(HEADER_BYTES)
                 self._writer.set_page_size(self._page_bytes)
-                self._writer.add_schema(SCHEMA, "images with boxes and classes")
+                self._writer.add_schema(self._schema, "images with boxes and classes")
                 self._files.append(path)
                 self._bytes = 0
             self._writer.write_raw_data([_raw(len(self.sizes), row)])
@@ -209,6 +224,7 @@ class FolderWriter:
             "report": report,
             "sizes": self.sizes,
             "num_boxes": self.num_boxes,
+            **({"labelled": True} if "labelled" in self._schema else {}),
         }
         write_json(self.folder / META_NAME, meta, indent=None)
 
@@ -254,12 +270,12 @@ def _check_files(folder: Path, meta: dict[str, Any], full: bool) -> None:
             raise ValueError(f"the content of {name} has changed")
 
 
-def whole_folder(folder: Path, key: str | None = None, full: bool = True) -> MindRecordInfo:
+def whole_folder(folder: Path, keys: Collection[str] = (), full: bool = True) -> MindRecordInfo:
     """Describe a folder after checking it.
 
     Args:
         folder: a MindRecord folder.
-        key: hash of the inputs that it must have been built from; None accepts any.
+        keys: hashes of inputs, one of which it must have been built from; none accepts any.
         full: also compare the data files' checksums, up to `FULL_CHECK_BYTES`.
 
     Raises:
@@ -268,7 +284,7 @@ def whole_folder(folder: Path, key: str | None = None, full: bool = True) -> Min
     if not folder.is_dir():
         raise ValueError("it does not exist")
     meta = _meta(folder)
-    if key is not None and meta["key"] != key:
+    if keys and meta["key"] not in keys:
         raise ValueError("annotations, images or settings have changed since it was built")
     _check_files(folder, meta, full)
     return MindRecordInfo(
@@ -280,6 +296,7 @@ def whole_folder(folder: Path, key: str | None = None, full: bool = True) -> Min
         num_boxes=np.array(meta["num_boxes"], dtype=np.int32),
         report=meta["report"],
         files=tuple(folder / name for name in sorted(meta["files"]) if not name.endswith(".db")),
+        labelled=meta.get("labelled") is True,
     )
 
 
@@ -302,11 +319,13 @@ def _row(raw: dict[str, np.ndarray], expected: int, info: MindRecordInfo) -> Row
     count = int(raw["num_boxes"])
     boxes = np.asarray(raw["boxes"], dtype=np.float32).reshape(-1, 4)[:count].copy()
     classes = np.asarray(raw["classes"], dtype=np.int32).reshape(-1)[:count].copy()
+    labelled = np.asarray(raw["labelled"]).reshape(-1) == 1 if info.labelled else None
     name = str(raw["file_name"])
     try:
         image_id = json.loads(str(raw["image_id"]))
         height, width = (int(value) for value in raw["size"].reshape(-1))
-        row = Row(raw["image"].tobytes(), boxes, classes, height, width, image_id, name)
+        size = (height, width)
+        row = Row(raw["image"].tobytes(), boxes, classes, *size, image_id, name, labelled)
         intact = row_crc(expected, row) == int(raw["crc"]) and int(raw["row"]) == expected
     except ValueError:
         intact = False
@@ -335,7 +354,7 @@ def read_rows(info: MindRecordInfo, indices: Iterable[int]) -> Iterator[Row]:
         try:
             data = ds.MindDataset(
                 files,
-                columns_list=list(SCHEMA),
+                columns_list=list(_schema(info.labelled)),
                 sampler=ds.SubsetSampler(block),
                 num_parallel_workers=1,
             )

@@ -8,7 +8,7 @@ import fcntl
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from src.data.mindrecord_io import MindRecordInfo, whole_folder
@@ -60,10 +60,10 @@ def locked(folder: Path, wait_minutes: float) -> Iterator[None]:
         yield
 
 
-def await_folder(folder: Path, key: str, wait_minutes: float) -> MindRecordInfo:
+def await_folder(folder: Path, keys: Collection[str], wait_minutes: float) -> MindRecordInfo:
     """Wait until another process has built a folder from the same inputs."""
     attempts = _attempts(folder, wait_minutes)
     while True:
         next(attempts)
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return whole_folder(folder, key, full=False)
+            return whole_folder(folder, keys, full=False)

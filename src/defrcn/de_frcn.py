@@ -89,6 +89,7 @@ class DeFRCN(nn.Cell):
         rpn_noise: Tensor,
         roi_noise: Tensor,
         dropout_noise: Tensor,
+        labelled: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The four losses of a batch, in the order of `LOSS_NAMES`.
 
@@ -102,6 +103,7 @@ class DeFRCN(nn.Cell):
             rpn_noise: (N, A) float32 in [0, 1): the draw of anchors.
             roi_noise: (N, P + G) float32: the draw of proposals.
             dropout_noise: (N * S, 2C) float32, or any shape without dropout.
+            labelled: (N, K) bool, see `rcnn.known_logits`; None for plain cross-entropy.
         """
         features = self.backbone(images, padded_size)
         rpn_features, valid_size, anchor_valid = self.rpn_inputs(features, padded_size)
@@ -118,6 +120,7 @@ class DeFRCN(nn.Cell):
             gt_valid,
             roi_noise,
             dropout_noise,
+            labelled,
         )
         return loss_rpn_cls, loss_rpn_box, loss_cls, loss_box
 

@@ -219,6 +219,7 @@ class Res5ROIHeads(nn.Cell):
         gt_valid: Tensor,
         noise: Tensor,
         dropout_noise: Tensor,
+        labelled: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Class and box loss over sampled proposals.
 
@@ -232,12 +233,15 @@ class Res5ROIHeads(nn.Cell):
             gt_valid: (N, G) bool.
             noise: (N, P + G) float32 in [0, 1): the draw of proposals.
             dropout_noise: (N * S, 2C) float32, see `BoxPredictor.train_forward`.
+            labelled: (N, K) bool, see `known_logits`; None for plain cross-entropy.
         """
         boxes, classes, used, target = self.targets(
             proposals, proposal_valid, gt_boxes, gt_classes, gt_valid, noise
         )
         rows = self.box_features(features, boxes, valid_size)
         logits, deltas = self.box_predictor.train_forward(rows, dropout_noise)
+        if labelled is not None:
+            logits = known_logits(logits, classes, labelled)
         return self.losses_of(logits, deltas, boxes, classes, target, used)
 
     def decode(
@@ -247,6 +251,34 @@ class Res5ROIHeads(nn.Cell):
         batch, count = proposals.shape[:2]
         scores = ops.softmax(logits, 1).reshape(batch, count, -1)
         return self.boxes_of(proposals, deltas, image_sizes), scores
+
+
+def known_logits(logits: Tensor, classes: Tensor, labelled: Tensor) -> Tensor:
+    """Logits that are 0 where a background sample's picture does not say what it is.
+
+    The decoupled classifier of DCFS (Gao et al., NeurIPS 2022): a picture of a K-shot set is
+    labelled for some classes only, so a sample of it without an object of these may be one of the
+    others. In a background row each logit but the background's and those of the picture's
+    labelled classes is multiplied by 0: it stays in the softmax, as e^0, and gets no gradient.
+    Rows of foreground are as they were.
+
+    Args:
+        logits: (N * S, K + 1), background last.
+        classes: (N, S) int32, K for background.
+        labelled: (N, K) bool, classes that the annotations of each picture name.
+
+    Returns:
+        (N * S, K + 1).
+    """
+    images, samples = classes.shape
+    columns = logits.shape[1]
+    foreground = ops.expand_dims(classes < columns - 1, 2)
+    background = Tensor(np.arange(columns) == columns - 1).reshape(1, 1, columns)
+    known = ops.pad(labelled.astype(ms.float32), (0, 1)).reshape(images, 1, columns) > 0
+    kept = ops.logical_or(ops.logical_or(foreground, background), known)
+    # Chosen, not multiplied: an infinite logit times 0 is no number.
+    rows = logits.reshape(images, samples, columns)
+    return ops.where(kept, rows, ops.zeros_like(rows)).reshape(-1, columns)
 
 
 def rcnn_losses(

@@ -255,8 +255,9 @@ class Trainer:
         noise = self.noise.draw(self.seed, batch)
         scale = self.loss_scale
         factor = () if scale is None else (Tensor(scale.value, ms.float32),)
+        labelled = () if batch.labelled is None else (Tensor(batch.labelled),)
         losses, square_norm, gradients = self.gradients_of(
-            *batch_tensors(batch), *(Tensor(array) for array in noise), *factor
+            *batch_tensors(batch), *(Tensor(array) for array in noise), *labelled, *factor
         )
         mine = np.append(losses.asnumpy(), square_norm.asnumpy())
         # All processes see all rows, so that all decide the same.

@@ -124,6 +124,11 @@ class ROIHeads(Section):
     )
     smooth_l1_beta: NotNegative = Field(default=0.0, description="0 is the L1 loss")
     bbox_loss_weight: NotNegative = Field(default=1.0, description="of the box loss")
+    cls_loss: Literal["ce", "dcfs"] = Field(
+        default="ce",
+        description="ce: cross-entropy; dcfs, few-shot: background does not push down classes that "
+        "its picture is not labelled for",
+    )
     cls_dropout: bool = Field(
         default=False, description="dropout before the class layer (few-shot)"
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,8 +19,10 @@ import numpy as np
 import pytest
 
 from src.data import mindrecord_io
+from src.data.mindrecord_build import input_key
 from src.data.mindrecord_io import FolderWriter, Row, read_rows
-from src.dataset import build_mindrecord, open_mindrecord
+from src.data.transforms import PILLOW_MAX_PIXELS as PIXELS
+from src.dataset import TrainLoader, build_mindrecord, open_mindrecord
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from tests.helpers.data_helpers import picture_records, record, write_image
@@ -144,6 +147,72 @@ def test_changed_settings_are_noticed(tmp_path, records, settings):
     before = stamp(tmp_path / "m")
     build(records, tmp_path / "m", **settings)
     assert not set(stamp(tmp_path / "m").values()) & set(before.values())
+
+
+def labelled_records(tmp_path):
+    """A crowd, a box without area, no object at all, one of two classes twice."""
+    plain = picture_records(tmp_path / "images", SIZES)[:3]
+    entry = plain[0].annotations[0]
+    odd = (
+        dataclasses.replace(entry, category_id=1, iscrowd=1),
+        dataclasses.replace(entry, category_id=2, bbox=(5.0, 5.0, 0.0, 4.0)),
+    )
+    twice = (entry, entry, dataclasses.replace(entry, category_id=2))
+    changed = ((entry, *odd), (), twice)
+    return [dataclasses.replace(one, annotations=a) for one, a in zip(plain, changed)]
+
+
+def test_labelled_classes_are_those_of_all_annotations(tmp_path):
+    info = build(labelled_records(tmp_path), tmp_path / "m", training=False, labelled=True)
+    found = list(read_rows(info, [2, 0, 1]))
+    assert [row.labelled.tolist() for row in found] == [
+        [True, False, True],
+        [True, True, True],
+        [False, False, False],
+    ]
+    assert [row.classes.tolist() for row in found] == [[0, 0, 2], [0], []]
+    # what is left out says what a picture is labelled for, and is in the key
+    records = labelled_records(tmp_path)
+    crowd = dataclasses.replace(records[0].annotations[1], category_id=2)
+    annotations = (records[0].annotations[0], crowd)
+    records[0] = dataclasses.replace(records[0], annotations=annotations)
+    info = build(records, tmp_path / "m", training=False, labelled=True)
+    assert next(read_rows(info, [0])).labelled.tolist() == [True, False, True]
+
+
+def test_labelled_classes_are_under_the_checksum(tmp_path, monkeypatch):
+    build(labelled_records(tmp_path), tmp_path / "m", training=False, labelled=True)
+    info = open_mindrecord(tmp_path / "m")
+    stored = mindrecord_io._row
+
+    def changed(raw, expected, info):
+        raw["labelled"] = 1 - raw["labelled"]
+        return stored(raw, expected, info)
+
+    monkeypatch.setattr(mindrecord_io, "_row", changed)
+    with pytest.raises(InputError, match="row 0 .* is damaged"):
+        next(read_rows(info, [0]))
+
+
+def test_a_folder_without_labels_stays_valid_without_them(tmp_path, records):
+    """Those with labels serve both; the key of one without is what it always was."""
+    folder = tmp_path / "m"
+    assert not build(records, folder).labelled
+    key = json.loads((folder / "meta.json").read_text())["key"]
+    assert key == input_key(records, training=True, class_names=NAMES, max_pixels=PIXELS)
+    assert "labelled" not in json.loads((folder / "meta.json").read_text())
+    before = stamp(folder)
+    assert build(records, folder, labelled=True).labelled
+    after = stamp(folder)
+    assert not set(before.values()) & set(after.values())
+    assert build(records, folder).labelled and stamp(folder) == after
+    with contextlib.closing(TrainLoader(folder, labelled=True)) as loader:
+        assert next(loader).labelled.shape == (1, 3)
+    with contextlib.closing(TrainLoader(folder)) as loader:
+        assert next(loader).labelled is None
+    build(records, tmp_path / "without")
+    with pytest.raises(InputError, match="does not say what its images are labelled for"):
+        TrainLoader(tmp_path / "without", labelled=True)
 
 
 def flip_bit(path: Path, position: int) -> None:

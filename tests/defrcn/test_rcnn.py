@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.defrcn.rcnn import BoxPredictor, final_detections, rcnn_losses, to_image_frame
+from src.defrcn.rcnn import (
+    BoxPredictor,
+    final_detections,
+    known_logits,
+    rcnn_losses,
+    to_image_frame,
+)
 from tests.helpers.small import MODES, boxes_in
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -106,6 +112,25 @@ def test_gradient_of_the_class_loss():
     share /= share.sum(1, keepdims=True)
     expected = (share - np.eye(K + 1)[classes]) * valid[:, None] / valid.sum()
     np.testing.assert_allclose(gradients(arrays)[0], expected, atol=1e-6)
+
+
+@MODES
+def test_what_a_picture_is_not_labelled_for_is_unknown(mode):
+    """Two pictures of two samples, background and foreground; an infinite logit is unknown too."""
+    logits = np.arange(1, 17, dtype=np.float32).reshape(4, 4)
+    logits[2, 1] = np.inf
+    classes = np.array([[K, 1], [K, 0]], np.int32)
+    labelled = np.array([[True, False, True], [False, False, False]])
+
+    def masked(logits, classes, labelled):
+        return known_logits(logits, classes, labelled)
+
+    found = mode(masked)(*map(Tensor, (logits, classes, labelled))).asnumpy()
+    wanted = [[1, 0, 3, 4], [5, 6, 7, 8], [0, 0, 0, 12], [13, 14, 15, 16]]
+    np.testing.assert_array_equal(found, wanted)
+    gradient = ms.grad(lambda *given: masked(*given).sum())
+    slopes = gradient(*map(Tensor, (logits, classes, labelled))).asnumpy()
+    np.testing.assert_array_equal(slopes, np.array(wanted) > 0)
 
 
 @MODES

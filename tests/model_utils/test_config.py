@@ -109,6 +109,7 @@ OURS_ALONE = (
     "data.custom data.num_workers data.max_image_pixels input.input_shapes model.formulation "
     "model.anchors.stride solver.optimizer solver.images_per_card solver.scale_to_batch "
     "solver.scale_to_iter "
+    "model.roi_heads.cls_loss "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume overwrite shot_seed data.official_vocsplit_sampling test.report "
     "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support "

@@ -2,21 +2,30 @@
 """Base checkpoint, surgery, fine-tuning and evaluation, as a user runs them, on small pictures.
 
 The novel classes are tuned by a sweep of one run, which starts train.py; all classes by train.py
-itself, after surgery by hand.
+itself, after surgery by hand, with the decoupled classifier's loss.
 """
 
+import contextlib
 import json
 import re
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 
 from src import model_surgery
+from src.assembly import training as assembly
+from src.assembly.data import read_training_data
+from src.assembly.schedule import make_schedule
+from src.engine.parallel import ALONE
+from src.engine.trainer import batch_tensors
+from src.model_utils.config import load_config
 from src.sweep import __main__ as sweep
 from src.weights.checkpoint import load_training_checkpoint, load_weights
 from tests.helpers.trained import run
 
 STEPS = 3
+DECOUPLED = "--model.roi_heads.cls_loss=dcfs"
 NOVEL, ALL = 3, 12
 PREDICTOR = "roi_heads.box_predictor."
 FINE_TUNING = (
@@ -69,7 +78,8 @@ def by_hand(trained_demo, place):
     flags = [f"--dataset={place}", "--method=randinit", f"--src-path={trained_demo.run}"]
     assert model_surgery.main([*flags, f"--save-dir={root}", "--seed=4"]) == 0
     start = root / "model_reset_surgery.ckpt"
-    output, _ = run("train.py", place, *flags_of(root, "all", start), *FINE_TUNING)
+    flags = (*flags_of(root, "all", start), *FINE_TUNING, DECOUPLED)
+    output, _ = run("train.py", place, *flags)
     return root / "tuned", start, output
 
 
@@ -147,6 +157,41 @@ def test_the_sweeps_result_and_table(place, sweep_words, swept, capsys):
     assert sweep.main(sweep_words) == 0
     assert (folder / "sweep_result.json").stat().st_mtime_ns == changed
     assert f" {metrics['shapes_test_novel']['results']['nAP']:.2f} |" in capsys.readouterr().out
+
+
+def first_class_loss(place, *flags):
+    """The class loss of the first step, computed one operator after the other."""
+    config = load_config(place, flags)
+    data = read_training_data(config)
+    with contextlib.closing(assembly.open_training_data(config, data, start_batch=0)) as loader:
+        net = assembly.make_detector(config, loader.class_names)
+        assembly.load_start(config, net, None, loader.class_names)
+        schedule = make_schedule(config, 1)
+        trainer = assembly.make_trainer(config, net, schedule, loader, group=ALONE, evaluate=None)
+        batch = next(loader)
+    labelled = () if batch.labelled is None else (batch.labelled,)
+    given = (*trainer.noise.draw(config.seed, batch), *labelled)
+    losses = net.losses(*batch_tensors(batch), *map(Tensor, given))
+    return float(losses[2].asnumpy()), batch
+
+
+def test_the_loss_knows_what_pictures_are_labelled_for(place, by_hand):
+    _, start, output = by_hand
+    flags = (*flags_of(place.parent, "all", start), *FINE_TUNING)
+    decoupled, batch = first_class_loss(place, *flags, DECOUPLED)
+    plain, unlabelled = first_class_loss(place, *flags)
+    assert unlabelled.labelled is None
+    np.testing.assert_array_equal(np.flatnonzero(batch.labelled), np.unique(batch.gt_classes))
+    logged = float(re.search(r" step 1/3 .* loss_cls (\S+)", output)[1])
+    assert logged == pytest.approx(decoupled, abs=2e-4)
+    assert abs(plain - decoupled) > 1e-3
+
+
+def test_the_loss_is_refused_in_base_training(place):
+    flags = (f"--save_checkpoint_path={place.parent / 'never'}", DECOUPLED)
+    _, error = run("train.py", place, *flags, expect=1)
+    assert re.search(r"error: model\.roi_heads\.cls_loss is dcfs, but .*shapes_train_base", error)
+    assert error.count("\n") == 1 and not list((place.parent / "never").glob("ckpt_0/*"))
 
 
 def test_a_base_checkpoint_as_it_is_is_refused(trained_demo, place):
