@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from src.data import mindrecord_io
+from src.data.batching import Preprocessing
 from src.data.mindrecord_build import input_key
 from src.data.mindrecord_io import FolderWriter, Row, read_rows
 from src.data.transforms import PILLOW_MAX_PIXELS as PIXELS
@@ -178,6 +179,27 @@ def test_labelled_classes_are_those_of_all_annotations(tmp_path):
     records[0] = dataclasses.replace(records[0], annotations=annotations)
     info = build(records, tmp_path / "m", training=False, labelled=True)
     assert next(read_rows(info, [0])).labelled.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("shapes", [(), ((48, 64),)])
+def test_labels_go_with_their_pictures(tmp_path, shapes):
+    """In one process and in two, with exact and with fixed shapes."""
+    info = build(labelled_records(tmp_path), tmp_path / "m", training=False, labelled=True)
+    known = {row.image_id: row.labelled.tolist() for row in read_rows(info, range(3))}
+    settings = {"batch_size": 1, "min_sizes": (20,), "labelled": True}
+    settings |= {"settings": Preprocessing(shapes=shapes), "aspect_ratio_grouping": False}
+    loaders = [
+        TrainLoader(tmp_path / "m", **{**settings, "batch_size": 2}),
+        TrainLoader(tmp_path / "m", **settings, rank=0, world_size=2),
+        TrainLoader(tmp_path / "m", **settings, rank=1, world_size=2),
+    ]
+    for _ in range(6):
+        whole, first, second = map(next, loaders)
+        assert whole.labelled.tolist() == [known[name] for name in whole.image_ids]
+        shared = np.concatenate((first.labelled, second.labelled))
+        np.testing.assert_array_equal(whole.labelled, shared)
+    for loader in loaders:
+        loader.close()
 
 
 def test_labelled_classes_are_under_the_checksum(tmp_path, monkeypatch):

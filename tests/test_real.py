@@ -1,0 +1,112 @@
+# Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+"""benchmarks/real.py: means, paired differences, tables; all stages on real pictures (slow)."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from benchmarks.real_photographs import figures
+from benchmarks.real_photographs.figures import Result
+from src.model_utils.paths import project_folder
+from src.weights.ckpt_format import write_ckpt
+from tests.helpers.data_helpers import shared
+
+
+def results():
+    """Two K-shot sets at 1 shot, one more at 5; DCFS has not got to set 1 of 5 shots."""
+    values = {
+        ("ce", False, 1, 0): 10.0,
+        ("ce", False, 1, 1): 20.0,
+        ("ce", False, 5, 0): 30.0,
+        ("ce", False, 5, 1): 34.0,
+        ("ce", True, 1, 0): 11.0,
+        ("dcfs", False, 1, 0): 12.0,
+        ("dcfs", False, 1, 1): 23.0,
+        ("dcfs", False, 5, 0): 29.0,
+    }
+    return [Result("fsod", *key, {"nAP": v, "nAP50": 2 * v}) for key, v in values.items()]
+
+
+def test_intervals_by_hand():
+    """Of t(0.975, 2) = 4.30265 and t(0.975, 1) = 12.7062."""
+    mean, half = figures.interval([1.0, 2.0, 3.0])
+    assert (mean, half) == (2.0, pytest.approx(4.30265 / math.sqrt(3), rel=1e-5))
+    assert figures.interval([-1.0, 1.0]) == (0.0, pytest.approx(12.7062, rel=1e-5))
+    assert figures.interval([7.0])[0] == 7.0 and math.isnan(figures.interval([7.0])[1])
+    assert math.isnan(figures.interval([])[0])
+    assert figures.signed([]) == "n/a" and figures.plain([]) == "n/a"
+    assert figures.signed([2.0, 2.1, 2.2]) == "**+2.10 ± 0.25**"
+    assert figures.signed([-2.0, 2.0]) == "+0.00 ± 25.41"
+
+
+def test_differences_are_over_the_same_sets():
+    found = figures.differences(results(), "fsod", "nAP", ("dcfs", False), ("ce", False))
+    assert found == {1: {0: 2.0, 1: 3.0}, 5: {0: -1.0}}
+    table = figures.differences_table(results(), "fsod", "nAP").splitlines()
+    # over shots: set 0 alone has both, (2 - 1) / 2
+    assert [cell.strip() for cell in table[2].split("|")[1:-1]] == [
+        "dcfs - ce",
+        "+2.50 ± 6.35",
+        "-1.00",
+        "+0.50",
+    ]
+    assert len(table) == 4  # no pair of both with PCB, none of DCFS with it
+
+
+def test_all_tables(tmp_path):
+    text = figures.markdown(results(), {"bAP": 40.0, "bAP50": 70.0})
+    assert "### fsod, nAP\n" in text and "### fsod, nAP50\n" in text and "gfsod" not in text
+    assert "| 15.00 ± 63.53 |" in text and "| 30.00 ± 127.06 |" in text
+    figures.plot(tmp_path / "plot.png", results(), {"bAP": 40.0})
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_what_is_missing_is_named(tmp_path):
+    words = ["--data", str(tmp_path), "--weights", "none.ckpt", "--output", str(tmp_path / "o")]
+    done = program(*words)
+    assert done.returncode == 1
+    assert f"error: --data: {tmp_path}/annotations is missing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def program(*words):
+    command = [sys.executable, "benchmarks/real.py", *words]
+    return subprocess.run(
+        command, cwd=project_folder(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_all_stages_and_again(tmp_path):
+    """Two steps each of the real networks, one K-shot set; what is finished is not repeated."""
+    import numpy as np
+
+    data, weights = shared("neu_det"), shared("weights_thin_r50") / "thin_r50.npz"
+    with np.load(weights) as archive:
+        write_ckpt(tmp_path / "thin.ckpt", dict(archive))
+    words = [
+        *("--data", str(data), "--weights", str(tmp_path / "thin.ckpt")),
+        *("--output", str(tmp_path / "out"), "--shots=1", "--seeds=0"),
+        *("--solver.max_iter=2", "--solver.steps=[]", "--solver.warmup_iters=0"),
+    ]
+    done = program(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    sides = {(one["setting"], one["loss"], one["calibrated"]) for one in runs}
+    assert len(runs) == len(sides) == 8
+    losses = {}
+    for loss in ("ce", "dcfs"):
+        (path,) = out.glob(f"gfsod_{loss}/tfa-like/1shot_seed0/ckpt_0/*.json")
+        losses[loss] = json.loads(path.read_text())["info"]["config"]["model"]["roi_heads"]
+    assert {name: one["cls_loss"] for name, one in losses.items()} == {"ce": "ce", "dcfs": "dcfs"}
+    assert (out / "plot.png").is_file() and "### gfsod, bAP" in (out / "table.md").read_text()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("metrics.json")}
+    again = program(*words)
+    assert again.returncode == 0 and again.stdout == done.stdout
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.json")} == before
