@@ -29,6 +29,7 @@ __all__ = [
     "Preprocessing",
     "TrainLoader",
     "build_mindrecord",
+    "check_together",
     "load_dataset",
     "open_dataset",
     "open_mindrecord",
@@ -43,6 +44,24 @@ def open_dataset(name: str, **places: Any) -> DatasetInfo:  # noqa: ANN401 - see
     """`resolve_dataset`, with the classes of a data set of one's own read from its files."""
     info = resolve_dataset(name, **places)
     return READERS[info.format].read_classes(info)
+
+
+def check_together(infos: Sequence[DatasetInfo]) -> None:
+    """Refuse sets that cannot be trained on or judged together.
+
+    Raises:
+        InputError: their classes differ, or two hold the same boxes.
+    """
+    for info in infos[1:]:
+        if info.class_names != infos[0].class_names:
+            raise InputError(
+                f"data sets {infos[0].name} and {info.name} have different classes; "
+                "train them one at a time"
+            )
+    shots = [info.few_shot for info in infos if info.few_shot is not None]
+    if len(set(shots)) < len(shots):
+        names = ", ".join(info.name for info in infos)
+        raise InputError(f"data sets {names} hold the same boxes; name one of them")
 
 
 def load_dataset(
@@ -62,15 +81,7 @@ def load_dataset(
     if not names:
         raise InputError("no data set is named")
     infos = [open_dataset(name, **places) for name in names]
-    for info in infos[1:]:
-        if info.class_names != infos[0].class_names:
-            raise InputError(
-                f"data sets {infos[0].name} and {info.name} have different classes; "
-                "train them one at a time"
-            )
-    shots = [info.few_shot for info in infos if info.few_shot is not None]
-    if len(set(shots)) < len(shots):
-        raise InputError(f"data sets {', '.join(names)} hold the same boxes; name one of them")
+    check_together(infos)
     records = [record for info in infos for record in READERS[info.format].load_records(info)]
     return infos[0], records
 

@@ -97,7 +97,7 @@ def write_report(
         shown = _write_pictures(
             results.folder, pictures, files, info.class_names, max_pictures, max_pixels
         )
-        page = _environment().get_template("report.html.j2")
+        page = page_environment().get_template("report.html.j2")
         text = page.render(
             mark=MARK,
             ev=evaluation,
@@ -117,8 +117,13 @@ def write_report(
     return place / "index.html"
 
 
-def check_free(folder: Path) -> None:
-    """Refuse a folder that holds something else than a report.
+def check_free(folder: Path, mark: str = MARK, what: str = "the report") -> None:
+    """Refuse a folder that holds something else than an earlier page.
+
+    Args:
+        folder: Where the page shall be.
+        mark: In the head of a page that may be written again.
+        what: The page, for the message.
 
     Raises:
         InputError: it does.
@@ -126,14 +131,19 @@ def check_free(folder: Path) -> None:
     if not folder.exists():
         return
     page = folder / "index.html"
-    old = page.is_file() and MARK in page.read_text(encoding="utf-8", errors="replace")
+    old = page.is_file() and mark in page.read_text(encoding="utf-8", errors="replace")
     if not old and any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise InputError(f"{folder} holds other files; name a new or empty folder for the report")
+        raise InputError(f"{folder} holds other files; name a new or empty folder for {what}")
 
 
-def _environment() -> Environment:
+def page_environment(*folders: Path) -> Environment:
+    """What renders pages: text is escaped, a missing value is an error.
+
+    Args:
+        folders: Of further templates; those of the report (`style.css.j2`) can be included.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
