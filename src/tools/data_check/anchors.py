@@ -19,8 +19,7 @@ RULE = (
     "16 to 1, below 32 to 2, below 128 to 4, below 256 to 8, else to 16"
 )
 RATIO_RULE = "k-means of log (height / width), as many as are configured, rounded to two digits"
-_CELLS = 4096  # of the histogram that k-means works on
-_ROUNDS = 200
+_CELLS = 512  # of the histogram that k-means works on
 _CHUNK = 1 << 18
 _BIN = 2**0.125  # width of the histogram's bins, as a factor
 
@@ -126,8 +125,8 @@ def _apart(means: np.ndarray, count: int, rounded: Callable[[float], float]) -> 
 def log_means(values: np.ndarray, count: int) -> np.ndarray:
     """K-means of log(values) with `count` centres or, of fewer values, so many; increasing.
 
-    It starts from quantiles and works on a fine histogram, so it draws nothing and costs the same
-    for any number of values.
+    On a line the best division into runs of neighbours can be computed, so nothing is drawn and
+    no start has to be chosen. A fine histogram stands for the values.
     """
     logs = np.log(np.maximum(values, 1e-3))
     low, high = float(logs.min()), float(logs.max())
@@ -135,21 +134,36 @@ def log_means(values: np.ndarray, count: int) -> np.ndarray:
         return np.exp(logs[:1])
     cell = np.minimum(((logs - low) / (high - low) * _CELLS).astype(np.int64), _CELLS - 1)
     weights = np.bincount(cell, minlength=_CELLS)
-    sums = np.bincount(cell, weights=logs, minlength=_CELLS)
     used = weights > 0
-    weights, sums = weights[used], sums[used]
-    points = sums / weights
-    centres = np.unique(np.quantile(logs, (np.arange(count) + 0.5) / count))
-    for _ in range(_ROUNDS):
-        nearest = np.searchsorted((centres[1:] + centres[:-1]) / 2, points)
-        total = np.bincount(nearest, weights=weights, minlength=len(centres))
-        moved = np.bincount(nearest, weights=sums, minlength=len(centres))
-        kept = total > 0
-        new = moved[kept] / total[kept]
-        if len(new) == len(centres) and np.allclose(new, centres, rtol=0, atol=1e-12):
-            break
-        centres = new
-    return np.exp(centres)
+    weights = weights[used]
+    points = np.bincount(cell, weights=logs, minlength=_CELLS)[used] / weights
+    ends = _best_runs(points, weights, min(count, len(points)))
+    runs = zip(np.split(points, ends), np.split(weights, ends))
+    return np.exp([np.average(run, weights=weight) for run, weight in runs])
+
+
+def _best_runs(points: np.ndarray, weights: np.ndarray, count: int) -> list[int]:
+    """Where to cut a row of points into `count` runs with the least squares around their means."""
+    total, first, second = (
+        np.append(0.0, np.cumsum(weights * points**power)) for power in range(3)
+    )
+
+    def between(sums: np.ndarray) -> np.ndarray:
+        return sums[None, :] - sums[:, None]
+
+    mass = np.maximum(between(total), 1e-12)
+    # of the run from point i to before point j; only i < j counts
+    squares = np.where(between(total) > 0, between(second) - between(first) ** 2 / mass, np.inf)
+    best, cuts = squares[0], []
+    for _ in range(count - 1):
+        through = best[:, None] + squares
+        cuts.append(through.argmin(axis=0))
+        best = through.min(axis=0)
+    place, ends = len(points), []
+    for cut in reversed(cuts):
+        place = int(cut[place])
+        ends.append(place)
+    return ends[::-1]
 
 
 def log_histogram(values: np.ndarray, weight: float = 1.0) -> dict[str, list[float]]:

@@ -138,9 +138,9 @@ def resized(sizes: np.ndarray, short_edge: int, max_size: int) -> np.ndarray:
 
 
 def model_sides(boxes: BoxSet, short_edge: int, max_size: int) -> np.ndarray:
-    """(N, 2) widths and heights inside the picture, in pixels of the model frame."""
+    """(N, 2) widths and heights inside the picture, in pixels of the model frame; at least 0."""
     ratio = (resized(boxes.sizes, short_edge, max_size) / boxes.sizes)[boxes.pictures][:, ::-1]
-    return np.asarray((boxes.clipped[:, 2:] - boxes.clipped[:, :2]) * ratio)
+    return np.maximum(boxes.clipped[:, 2:] - boxes.clipped[:, :2], 0.0) * ratio
 
 
 def class_table(boxes: BoxSet, sides: Sequence[np.ndarray]) -> list[dict[str, Any]]:

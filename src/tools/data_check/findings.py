@@ -140,8 +140,8 @@ def _about_pictures(one: Mapping[str, Any]) -> Iterator[Finding]:
         )
         yield Finding("error", "problems", sets, text, one["problems"])
     for kind, words in (
-        ("deep", "grey with 16 bits, of which the upper 8 are used: see that they are not dark"),
-        ("rotated", "turned by their EXIF orientation: see that the boxes are those after it"),
+        ("deep", "grey with 16 bits, of which the upper 8 are used: see that little is lost"),
+        ("rotated", "turned by an EXIF orientation: see that the boxes are those after turning"),
     ):
         items = one["oddities"][kind]
         if items:
@@ -155,10 +155,10 @@ def _about_pictures(one: Mapping[str, Any]) -> Iterator[Finding]:
             f"input.min_size_{one['part']} may be less."
         )
         yield Finding("hint", "enlarged", sets, text)
-    if one["pictures_read"] < one["pictures"]:
+    if one["pictures_left_out"]:
         text = (
-            f"{name}: {one['pictures_read']:,} of {one['pictures']:,} pictures were decoded, the "
-            "others only compared as files; --max_pictures takes more."
+            f"{name}: {one['pictures_left_out']:,} of {one['pictures']:,} pictures were compared "
+            "as files only and not decoded; --max_pictures takes more."
         )
         yield Finding("hint", "not_read", sets, text)
 
@@ -174,7 +174,7 @@ def _about_counts(one: Mapping[str, Any]) -> Iterator[Finding]:
     if without:
         has = _count(without, "picture has", "pictures have")
         text = f"{name}: {has} no usable box, of {one['pictures']:,}"
-        if one["left_out"]:
+        if one["drops_them"]:
             text += "; training leaves them out (data.filter_empty: false takes them, too)."
         elif training:
             text += "; all in them is background (data.filter_empty: true leaves them out)."
