@@ -29,7 +29,7 @@ from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
 from src.tools.data_check.analysis import Settings, describe, file_lengths, find_duplicates
 from src.tools.data_check.boxes import BoxSet, gather
-from src.tools.data_check.findings import WEIGHTS, all_findings
+from src.tools.data_check.findings import WEIGHTS, all_findings, count
 from src.tools.data_check.page import MARK, chosen_pictures, write_page
 from src.tools.data_check.pictures import Seen, look_at_all, spread
 from src.tools.data_check.shots import coverage, full_names
@@ -138,8 +138,8 @@ def run(config: Config, options: argparse.Namespace, folder: Path) -> dict[str, 
 def summary(check: dict[str, Any]) -> str:
     """Sets and findings for the terminal, a line each; a finding's first files below it."""
     lines = [
-        f"{one['part']} {one['name']}: {one['pictures']:,} pictures, {one['boxes']:,} boxes of "
-        f"{len(one['classes'])} classes"
+        f"{one['part']} {one['name']}: {count(one['pictures'], 'picture')}, "
+        f"{count(one['boxes'], 'box', 'boxes')} of {count(len(one['classes']), 'class', 'classes')}"
         for one in check["sets"]
     ]
     for one in check["findings"]:

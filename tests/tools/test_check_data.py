@@ -91,12 +91,11 @@ def write_set(root, train, test, classes=CLASSES, form="coco"):
     return root
 
 
-def run(root, *flags, code=0):
+def run(root, *flags, code=0, pictures=0):
     """Run the program; return what check.json holds, and the page."""
     out = root / "out"
-    assert check_data.main(
-        [f"--config_path={root / 'c.yaml'}", f"--result_path={out}", *flags]
-    ) == (code)
+    places = [f"--config_path={root / 'c.yaml'}", f"--result_path={out}", f"--pictures={pictures}"]
+    assert check_data.main([*places, *flags]) == code
     check = json.loads((out / "check.json").read_text())
     return check, Page((out / "index.html").read_text(encoding="utf-8"))
 
@@ -152,7 +151,7 @@ def test_page_and_json_say_the_same(tmp_path):
 
 
 def test_the_folder_is_complete(tmp_path):
-    _, page = run(write_set(tmp_path, CLEAN, TEST))
+    _, page = run(write_set(tmp_path, CLEAN, TEST), pictures=4)
     out = tmp_path / "out"
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     links = {link for link in page.links if not link.startswith("#")}
@@ -324,7 +323,8 @@ def test_foreign_names_are_escaped(tmp_path, capsys):
     evil = "<script>alert(1)<&script>"
     name = '<img src=x onerror=alert(2)>\n".png'
     train = {name: [(evil, 10, 10, 50, 50)] * 2, "b.png": [("cat", 1, 1, 50, 50)]}
-    check, page = run(write_set(tmp_path, train, TEST | {"t9.png": []}, (*CLASSES, evil)))
+    root = write_set(tmp_path, train, TEST | {"t9.png": []}, (*CLASSES, evil))
+    check, page = run(root, pictures=1)
     assert check["sets"][0]["classes"][2]["class"] == evil
     assert any(name in item for item in kinds(check)["twice"]["items"])
     text = (tmp_path / "out" / "index.html").read_text()
@@ -339,13 +339,13 @@ def test_only_some_pictures_are_decoded(tmp_path):
     root = write_set(tmp_path, CLEAN, TEST)
     shutil.copy(root / "images" / "7.png", root / "images" / "t1.png")
     (root / "images" / "24.png").unlink()
-    check, _ = run(root, "--max_pictures=5", "--pictures=1", code=1)
+    check, _ = run(root, "--max_pictures=5", code=1, pictures=1)
     found = kinds(check)
     assert check["sets"][0]["pictures_read"] == 5  # 0.png is drawn, and among the five
     assert found["not_read"]["text"].startswith("toy_train_all: 19 of 25 pictures were compared")
     assert found["leak_same"]["items"] == ["toy_train_all: 7.png = toy_test_all: t1.png"]
     assert found["problems"]["items"] == ["24.png: cannot be read (No such file or directory)"]
-    check, page = run(root, "--max_pictures=0", "--pictures=0", code=1)
+    check, page = run(root, "--max_pictures=0", code=1)
     assert check["sets"][0]["pictures_read"] == 0
     assert not (tmp_path / "out" / "sheets").exists()
     for flag in ("--max_pictures=-1", "--pictures=-1"):
@@ -425,8 +425,9 @@ def test_exit_codes(tmp_path):
 
 
 def test_real_blood_cells(tmp_path):
-    """Counts of the data's own notes; the few-shot page's 183 red cells without a box."""
-    (tmp_path / "bccd").symlink_to(shared("byo_bccd"))
+    """Counts of the data's own notes; objects without a box counted from the files themselves."""
+    cells = shared("byo_bccd")
+    (tmp_path / "bccd").symlink_to(cells)
     flags = [f"--datasets_root={tmp_path}", f"--result_path={tmp_path / 'out'}", "--pictures=0"]
     config = project_folder() / "configs" / "own" / "bccd_gfsod_10shot.yaml"
     flags += ["--data.custom.bccd.few_shot=bccd/cocosplit", "--max_pictures=0"]
@@ -438,3 +439,9 @@ def test_real_blood_cells(tmp_path):
     rows = check["few_shot"][0]["classes"]
     assert [row["full_boxes"] for row in rows] == [3348, 301, 292]
     assert [row["boxes"] for row in rows] == [10, 10, 10]
+    full = json.loads((cells / "annotations" / "instances_trainval.json").read_text())
+    files = sorted((cells / "cocosplit" / "seed0").glob("full_box_10shot_*.json"))
+    drawn = [one for path in files for one in json.loads(path.read_text())["annotations"]]
+    pictures = {one["image_id"] for one in drawn}
+    there = [one["category_id"] for one in full["annotations"] if one["image_id"] in pictures]
+    assert [row["without_box"] for row in rows] == [there.count(n) - 10 for n in (1, 2, 3)]

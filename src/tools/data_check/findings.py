@@ -74,7 +74,8 @@ def all_findings(check: Mapping[str, Any], settings: Settings) -> list[dict[str,
     return [asdict(one) for one in sorted(found, key=lambda one: WEIGHTS.index(one.weight))]
 
 
-def _count(number: int, one: str, many: str = "") -> str:
+def count(number: int, one: str, many: str = "") -> str:
+    """A number with its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
@@ -85,7 +86,7 @@ def _about_classes(sets: Sequence[Mapping[str, Any]], settings: Settings) -> Ite
     number = settings.num_classes
     if number is not None and number != len(wanted):
         text = (
-            f"{first} has {_count(len(wanted), 'class', 'classes')}, but model.num_classes is "
+            f"{first} has {count(len(wanted), 'class', 'classes')}, but model.num_classes is "
             f"{number}; set it to null."
         )
         yield Finding("error", "num_classes", [first], text)
@@ -126,7 +127,7 @@ def _about_duplicates(duplicates: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
             sets = list(dict.fromkeys(name for group in groups for name in group["sets"]))
             name = f"{'leak' if leaks else 'duplicates'}_{kind}"
             items = [" = ".join(group["pictures"]) for group in groups]
-            text = f"{', '.join(sets)}: {_count(len(groups), one, many)} {rest}."
+            text = f"{', '.join(sets)}: {count(len(groups), one, many)} {rest}."
             yield Finding(weight, name, sets, text, items)
 
 
@@ -134,7 +135,7 @@ def _about_pictures(one: Mapping[str, Any]) -> Iterator[Finding]:
     name, sets = one["name"], [one["name"]]
     if one["problems"]:
         text = (
-            f"{name}: {_count(len(one['problems']), 'picture')} of {one['pictures']:,} cannot be "
+            f"{name}: {count(len(one['problems']), 'picture')} of {one['pictures']:,} cannot be "
             "used, and train.py and eval.py refuse the set with them; correct the files, or take "
             "them out of the annotations."
         )
@@ -145,12 +146,12 @@ def _about_pictures(one: Mapping[str, Any]) -> Iterator[Finding]:
     ):
         items = one["oddities"][kind]
         if items:
-            text = f"{name}: {_count(len(items), 'picture is', 'pictures are')} {words}."
+            text = f"{name}: {count(len(items), 'picture is', 'pictures are')} {words}."
             yield Finding("hint", kind, sets, text, items)
     enlarged = one["picture_sizes"]["enlarged"]
     if enlarged > MANY_ENLARGED * one["pictures"]:
         text = (
-            f"{name}: {_count(enlarged, 'picture')} of {one['pictures']:,} are enlarged more than "
+            f"{name}: {count(enlarged, 'picture')} of {one['pictures']:,} are enlarged more than "
             f"{ENLARGED:g} times, which costs time and adds nothing; "
             f"input.min_size_{one['part']} may be less."
         )
@@ -166,13 +167,13 @@ def _about_pictures(one: Mapping[str, Any]) -> Iterator[Finding]:
 def _about_counts(one: Mapping[str, Any]) -> Iterator[Finding]:
     name, sets, training = one["name"], [one["name"]], one["part"] == "train"
     if not one["boxes"]:
-        text = f"{name}: none of {_count(one['pictures'], 'picture')} has a box to "
+        text = f"{name}: none of {count(one['pictures'], 'picture')} has a box to "
         text += "train on; see data.train." if training else "judge by; see data.test."
         yield Finding("error" if training else "warning", "no_boxes", sets, text)
         return
     without = one["pictures_without_boxes"]
     if without:
-        has = _count(without, "picture has", "pictures have")
+        has = count(without, "picture has", "pictures have")
         text = f"{name}: {has} no usable box, of {one['pictures']:,}"
         if one["drops_them"]:
             text += "; training leaves them out (data.filter_empty: false takes them, too)."
@@ -185,17 +186,17 @@ def _about_counts(one: Mapping[str, Any]) -> Iterator[Finding]:
     if lacking:
         end = "it cannot be learned" if training else "it gets no AP"
         text = (
-            f"{name}: {_count(len(lacking), 'class has', 'classes have')} no box "
+            f"{name}: {count(len(lacking), 'class has', 'classes have')} no box "
             f"({end}); annotate some, or take the name out of the classes."
         )
         yield Finding("warning", "class_without_boxes", sets, text, lacking)
     few = [row for row in one["classes"] if 0 < row["boxes"] < FEW_BOXES]
     if few and training and not one["few_shot"]:
         text = (
-            f"{name}: {_count(len(few), 'class has', 'classes have')} fewer than {FEW_BOXES} "
+            f"{name}: {count(len(few), 'class has', 'classes have')} fewer than {FEW_BOXES} "
             "boxes; a few-shot class belongs into novel_classes of data.custom."
         )
-        items = [f"{row['class']}: {_count(row['boxes'], 'box', 'boxes')}" for row in few]
+        items = [f"{row['class']}: {count(row['boxes'], 'box', 'boxes')}" for row in few]
         yield Finding("hint", "few_boxes", sets, text, items)
 
 
@@ -208,7 +209,7 @@ def _about_boxes(one: Mapping[str, Any]) -> Iterator[Finding]:
         if kind == "out_of_reach" and len(items) > MANY_FAR * total:
             weight = "warning"
         text = (
-            f"{one['name']}: {_count(len(items), 'box', 'boxes')} {SUSPICIOUS[kind]}; "
+            f"{one['name']}: {count(len(items), 'box', 'boxes')} {SUSPICIOUS[kind]}; "
             f"{_REMEDIES[kind].format(part=one['part'])}."
         )
         yield Finding(weight, kind, [one["name"]], text, items)
@@ -219,7 +220,7 @@ def _about_anchors(one: Mapping[str, Any], settings: Settings) -> Iterator[Findi
     small = [row for row in one["classes"] if row["boxes"] and row["size_median"] < settings.stride]
     if small:
         text = (
-            f"{one['name']}: {_count(len(small), 'class has', 'classes have')} a median size below "
+            f"{one['name']}: {count(len(small), 'class has', 'classes have')} a median size below "
             f"{settings.stride} pixels, one cell of the network's grid (model.anchors.stride); "
             f"raise input.min_size_{one['part']} and input.max_size_{one['part']}."
         )
@@ -251,7 +252,7 @@ def _about_shots(one: Mapping[str, Any]) -> Iterator[Finding]:
     few = [row for row in one["classes"] if row["boxes"] < row["wanted"]]
     if few:
         text = (
-            f"{name}: {_count(len(few), 'class has', 'classes have')} fewer than {one['shots']} "
+            f"{name}: {count(len(few), 'class has', 'classes have')} fewer than {one['shots']} "
             "usable boxes; add to the class's K-shot file, or draw sets with src.tools.draw_kshot."
         )
         items = [f"{row['class']}: {row['boxes']} of {row['wanted']}" for row in few]
@@ -259,7 +260,7 @@ def _about_shots(one: Mapping[str, Any]) -> Iterator[Finding]:
     odd = [row for row in one["classes"] if row["unlikely"]]
     if odd:
         text = (
-            f"{name}: the boxes of {_count(len(odd), 'class', 'classes')} are all small or all "
+            f"{name}: the boxes of {count(len(odd), 'class', 'classes')} are all small or all "
             "large for the full set; another set may serve better (--shot_seed)."
         )
         items = [
@@ -273,7 +274,7 @@ def _about_shots(one: Mapping[str, Any]) -> Iterator[Finding]:
         total = sum(row["without_box"] for row in without)
         labelled = sum(row["boxes"] for row in one["classes"])
         text = (
-            f"{name}: its pictures show {_count(total, 'object')} of its classes without a box, "
+            f"{name}: its pictures show {count(total, 'object')} of its classes without a box, "
             f"beside {labelled:,} with one, and they are trained as background; choose another set "
             "(--shot_seed), or annotate its pictures completely."
         )
