@@ -143,19 +143,28 @@ def model_sides(boxes: BoxSet, short_edge: int, max_size: int) -> np.ndarray:
     return np.maximum(boxes.clipped[:, 2:] - boxes.clipped[:, :2], 0.0) * ratio
 
 
+def mean_scale(sides: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) square root of each box's area, the mean over the short edges; pixels.
+
+    Args:
+        sides: `model_sides` at each short edge.
+    """
+    return np.asarray(np.mean([np.sqrt(one.prod(axis=1)) for one in sides], axis=0))
+
+
 def class_table(boxes: BoxSet, sides: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-    """For each class its boxes, pictures, and quantiles of sqrt(area) in the model frame.
+    """For each class its boxes, pictures, and quantiles of `mean_scale`.
 
     Args:
         boxes: the set.
         sides: `model_sides` at each short edge.
     """
+    scale = mean_scale(sides)
     rows = []
     for index, name in enumerate(boxes.info.class_names):
         own = boxes.classes == index
         used = own & boxes.usable
-        scale = np.concatenate([np.sqrt(one[used].prod(axis=1)) for one in sides])
-        quantiles = np.quantile(scale, (0.05, 0.5, 0.95)) if used.any() else (None,) * 3
+        quantiles = np.quantile(scale[used], (0.05, 0.5, 0.95)) if used.any() else (None,) * 3
         rows.append(
             {
                 "class": name,

@@ -230,7 +230,7 @@ def _about_anchors(one: Mapping[str, Any], settings: Settings) -> Iterator[Findi
     if one["part"] != "train" or one["few_shot"] or fit["chosen"] is None:
         return
     bad, better = fit["below_0.5"], fit["chosen"]["below_0.5"]
-    novel = ", which do not count novel classes," if one["split"] == "base" else ""
+    novel = " (novel classes do not count)" if one["split"] == "base" else ""
     if bad >= BAD_FIT and bad - better >= BAD_FIT / 2:
         text = (
             f"{one['name']}: {bad:.1%} of the boxes{novel} have no anchor with an IoU of 0.5 in "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from src.model_utils.set_names import split_shots
-from src.tools.data_check.boxes import BoxSet, model_sides
+from src.tools.data_check.boxes import BoxSet, mean_scale, model_sides
 
 UNLIKELY = 0.01  # chance of K boxes that are all so small, or all so large
 
@@ -83,12 +83,11 @@ def _there(full: Sequence[BoxSet], names: set[str]) -> Mapping[int, int]:
 def _scales(
     sets: Sequence[BoxSet], index: int, short_edges: Sequence[int], max_size: int
 ) -> np.ndarray:
-    """Square root of the area of each box of a class, the mean over the short edges; pixels."""
+    """`mean_scale` of each usable box of a class."""
     found = [np.zeros(0)]
     for one in sets:
         own = one.usable & (one.classes == index)
-        sides = [model_sides(one, edge, max_size)[own] for edge in short_edges]
-        found.append(np.mean([np.sqrt(side.prod(axis=1)) for side in sides], axis=0))
+        found.append(mean_scale([model_sides(one, edge, max_size) for edge in short_edges])[own])
     return np.concatenate(found)
 
 
