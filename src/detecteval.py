@@ -111,7 +111,7 @@ def evaluate(
         len(chosen.images),
         info.name,
     )
-    members = group_members(info)
+    members, objects = group_members(info), chosen.objects_by_category
     if metric == "coco":
         names = ("pycocotools", "faster-coco-eval")
         evaluator = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
@@ -133,6 +133,7 @@ def evaluate(
         lines=lines,
         per_class=dict(zip(info.class_names, ap)),
         per_class_ap50=dict(zip(info.class_names, ap50)),
+        per_class_objects=dict(zip(info.class_names, map(objects.__getitem__, info.category_ids))),
         pcb=pcb,
     )
 

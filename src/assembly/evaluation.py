@@ -18,6 +18,7 @@ from src.defrcn.de_frcn import DeFRCN
 from src.engine.inference import Detections, Image, Network, OutputsOf, detect, rows_of
 from src.engine.parallel import ALONE, Group
 from src.evaluation.detection_rows import ImageId, Row
+from src.evaluation.report.forgotten import Before, read_before
 from src.evaluation.report.page import check_free, write_report
 from src.evaluation.result_folder import new_results
 from src.evaluation.visualize import render_detections
@@ -39,6 +40,18 @@ class TestSet:
     loader: EvalLoader | StoredResults
 
 
+def before_of(config: Config, info: DatasetInfo) -> Before | None:
+    """The base detector's evaluation that a test set's page shows; None if none is asked for.
+
+    Raises:
+        InputError: see `read_before`.
+    """
+    if not (config.test.report and config.test.report_before):
+        return None
+    metric = detecteval.metric_of(info.name, config.test.metric)
+    return read_before(config.test.report_before, "test.report_before", info, metric)
+
+
 def open_test_sets(
     config: Config, trained: tuple[str, ...] = (), *, group: Group = ALONE
 ) -> list[TestSet]:
@@ -51,7 +64,8 @@ def open_test_sets(
 
     Raises:
         InputError: a test set has other classes, its files are wrong, or calibration is asked for
-            and its weights are missing.
+            and its weights are missing, or `test.report_before` is not an evaluation of its base
+            classes.
     """
     if config.test.pcb.enable:
         encoder_path(config)  # before a training of hours, not after it
@@ -67,6 +81,7 @@ def open_test_sets(
                 f"({', '.join(info.class_names[:3])}, …), {source} has {len(wanted)} "
                 f"({', '.join(wanted[:3])}, …); name sets of the same classes"
             )
+        before_of(config, info)  # before a training of hours, as above
         folder = Path(config.test_mindrecord_dir)
         if len(config.data.test) > 1:
             folder = folder / name
@@ -155,13 +170,15 @@ def evaluate_sets(
         The report as text and the figures of `metrics.json`; nothing but on the first process.
 
     Raises:
-        InputError: a page is wanted where `report` holds other files.
+        InputError: a page is wanted where `report` holds other files, or for it an earlier
+            evaluation that cannot be read.
     """
     texts, figures = [], {}
     places = {one.info.name: one.info.name if len(sets) > 1 else "" for one in sets}
     if config.test.report:
         for inner in places.values():
             check_free(folder / inner / "report")
+    earlier = {one.info.name: before_of(config, one.info) for one in sets}
     with new_results(folder) as results:
         for one in sets:
             # Before the detections: a missing file is then named at once, not after an hour.
@@ -180,6 +197,7 @@ def evaluate_sets(
                 results.folder / inner,
                 pcb=calibrate is not None,
                 source=checkpoint.name if checkpoint else folder.name,
+                before=earlier[one.info.name],
             )
             told = [f"{what}: {folder / inner / part}" for what, part in written]
             texts += [detecteval.report(evaluation), *told]
@@ -212,7 +230,14 @@ def gather_rows(group: Group, rows: list[Row], order: list[ImageId]) -> list[Row
 
 
 def _judge(
-    config: Config, one: TestSet, rows: list[Row], place: Path, *, pcb: bool, source: str
+    config: Config,
+    one: TestSet,
+    rows: list[Row],
+    place: Path,
+    *,
+    pcb: bool,
+    source: str,
+    before: Before | None,
 ) -> tuple[detecteval.Evaluation, list[tuple[str, str]]]:
     """Compute the figures; draw pictures and write the page as configured.
 
@@ -223,6 +248,7 @@ def _judge(
         place: folder of `pictures` and `report`.
         pcb: whether the scores were calibrated.
         source: where the detections come from, in a few words.
+        before: the base detector's evaluation, for the page.
 
     Returns:
         The figures, and for each thing written what it is and its path within `place`.
@@ -251,6 +277,7 @@ def _judge(
             records,
             rows,
             source=source,
+            before=before,
             max_pixels=config.data.max_image_pixels,
         )
         written.append(("page with curves, tables and sorted pictures", "report/index.html"))

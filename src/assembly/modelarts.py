@@ -28,9 +28,9 @@ def on_this_machine(config: Config) -> Config:
     """Put relative paths below the machine's disk if the run is on ModelArts.
 
     With C for `modelarts.cache_dir`: `datasets_root` becomes C/data, which gets what is in
-    `data_url`; weights are looked for below C/checkpoint, which gets what is in `checkpoint_url`;
-    results are written below C/train, which goes to `train_url`. MindRecord folders stay in C.
-    Absolute paths stay as they are.
+    `data_url`; weights and `test.report_before` are looked for below C/checkpoint, which gets what
+    is in `checkpoint_url`; results are written below C/train, which goes to `train_url`. MindRecord
+    folders stay in C. Absolute paths stay as they are.
 
     Args:
         config: the configuration; returned as it is without `enable_modelarts`.
@@ -50,6 +50,10 @@ def on_this_machine(config: Config) -> Config:
         value = getattr(config, key)
         if value:
             changes[key] = str(cache / folder / value)
+    before = config.test.report_before
+    if before and config.checkpoint_url:
+        place = str(cache / "checkpoint" / before)
+        changes["test"] = config.test.model_copy(update={"report_before": place})
     for key in _RESULTS:
         _check_kept(key, changes.get(key, ""), cache / "train")
     for section in ("watch", "profile"):

@@ -9,6 +9,7 @@ All figures are percentages; -100 stands for "undefined: no ground truth", as of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ class Evaluation:
         lines: With COCO's metric, for each group, pycocotools' own twelve lines (fractions).
         per_class: AP of each class in the set's order, percent.
         per_class_ap50: And AP at IoU 0.5.
+        per_class_objects: And the number of its objects, counted as for `num_objects`.
         pcb: Whether the scores were calibrated by PCB; None: not known.
     """
 
@@ -66,6 +68,7 @@ class Evaluation:
     lines: dict[str, str]
     per_class: dict[str, float]
     per_class_ap50: dict[str, float]
+    per_class_objects: dict[str, int]
     pcb: bool | None = None
 
     @property
@@ -130,6 +133,7 @@ class Evaluation:
             "summary": self.groups,
             "per_class_AP": self.per_class,
             "per_class_AP50": self.per_class_ap50,
+            "per_class_objects": self.per_class_objects,
         }
 
 
@@ -150,7 +154,12 @@ class Selection:
     @property
     def num_objects(self) -> int:
         """Objects that count as missed if they are not found."""
-        return sum(not is_ignored(entry) for entry in self.objects)
+        return sum(self.objects_by_category.values())
+
+    @property
+    def objects_by_category(self) -> Counter[int]:
+        """And how many of them each category has; 0 for one without."""
+        return Counter(entry["category_id"] for entry in self.objects if not is_ignored(entry))
 
 
 def is_ignored(entry: Mapping[str, Any]) -> bool:

@@ -217,6 +217,9 @@ class Test(Section):
     visualize_images: CountOrZero = Field(default=8, description="pictures drawn with detections")
     eval_at_end: bool = Field(default=True, description="evaluate when training ends")
     report: bool = Field(default=False, description="write a page with curves and pictures")
+    report_before: str = Field(
+        default="", description="the base detector's results, to show there what was forgotten"
+    )
     metric: Literal["auto", "coco", "voc07", "voc12"] = Field(
         default="auto", description="auto: VOC's for the built-in VOC sets, else COCO's"
     )

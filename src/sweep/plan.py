@@ -68,6 +68,7 @@ WITHOUT_EFFECT = (
     "test.eval_at_end",
     "test.visualize_images",
     "test.report",
+    "test.report_before",
     "test.pcb.cache_dir",
     "test.pcb.cache_features",
     "test.pcb.cache_gigabytes",

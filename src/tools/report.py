@@ -1,10 +1,12 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Judge stored detections and write the page, without a network or a device.
+r"""Judge stored detections and write the page, without a network or a device.
 
-    python -m src.tools.report --config_path=FILE --detections=detections.json --output=DIR
+    python -m src.tools.report --config_path=FILE --detections=detections.json --output=DIR \
+        [--before=BASE_EVAL_DIR]
 
 The configuration names the test set and, if wanted, the metric; `detections.json` is what eval.py
-wrote, or any other file in COCO's result format.
+wrote, or any other file in COCO's result format. `--before` names the result folder of the base
+detector: the page then shows what fine-tuning cost each base class.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from src import detecteval
 from src.assembly.data import read_sets
 from src.engine.run_folder import alone_in
+from src.evaluation.report.forgotten import read_before
 from src.evaluation.report.page import check_free, write_report
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import load_config
@@ -29,6 +32,7 @@ FLAGS: Flags = {
     "--output": dict(required=True, type=Path, help="folder of the page, new or empty"),
     "--test_set": dict(default="", help="name; default: the one in data.test"),
     "--pictures": dict(type=int, default=24, help="drawn of each kind (default 24)"),
+    "--before": dict(default="", help="result folder of the base detector's evaluation"),
     "--title": dict(default="", help="shown on the page; default: the file's name"),
 }
 
@@ -53,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = detecteval.read_rows(detections)
     info, records = read_sets(config, tuple(names))
     ground_truth = detecteval.dataset_ground_truth(info, records)
+    before = None
+    if arguments.before:
+        metric = detecteval.metric_of(info.name, config.test.metric)
+        before = read_before(arguments.before, "--before", info, metric)
     pcb = known_calibration(detections, info.name)
     evaluation = detecteval.evaluate(info, ground_truth, rows, metric=config.test.metric, pcb=pcb)
     check_free(output)
@@ -65,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             records,
             rows,
             source=arguments.title or detections.name,
+            before=before,
             max_pictures=arguments.pictures,
             max_pixels=config.data.max_image_pixels,
         )

@@ -112,6 +112,7 @@ OURS_ALONE = (
     "model.roi_heads.cls_loss "
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume overwrite shot_seed data.official_vocsplit_sampling test.report "
+    "test.report_before "
     "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support "
     "test.pcb.cache_gigabytes test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
     "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "

@@ -281,6 +281,7 @@ def test_paths_are_put_on_the_machines_disk(load):
             "--pcb_modelpath=/given/r.ckpt",
             "--save_checkpoint_path=checkpoints/a",
             "--watch.dir=curves",
+            "--test.report_before=base/eval",
             "--modelarts.cache_dir=/c",
         )
     )
@@ -293,12 +294,14 @@ def test_paths_are_put_on_the_machines_disk(load):
     assert config.export_file_name == "/c/train/defrcn"
     assert config.train_mindrecord_dir == "/c/mindrecord/train"
     assert (config.watch.dir, config.profile.dir) == ("/c/train/curves", "")
+    assert config.test.report_before == "/c/checkpoint/base/eval"
 
 
 def test_what_is_not_copied_stays_where_it_is(load, tmp_path):
     config = on_this_machine(load())
     assert config.datasets_root == "datasets"
     assert config.backbone_pretrained_path == "weights/MSRA/R-101.ckpt"
+    assert config.test.report_before == ""
     without = load_config(tmp_path / "run.yaml")
     assert on_this_machine(without) is without
     with copies(without, 0):

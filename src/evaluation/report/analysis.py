@@ -184,20 +184,45 @@ def match(
         its detection (0 without one) and "found", "missed" or "ignored".
     """
     ignored = np.array([is_ignored(entry) for entry in objects], bool)
-    overlaps = _overlaps(detections, objects)
+    shared = overlaps(detections, objects)
     free = ~ignored
     found = [(row["score"], "false") for row in detections]
     truth = [(0.0, "ignored" if entry else "missed") for entry in ignored]
     for place in sorted(range(len(detections)), key=lambda place: -detections[place]["score"]):
         score = detections[place]["score"]
-        candidates = np.where(free, overlaps[place], -1.0)
+        candidates = np.where(free, shared[place], -1.0)
         if len(objects) and candidates.max() >= IOU_THRESHOLD:
             owner = int(candidates.argmax())
             free[owner] = False
             found[place], truth[owner] = (score, "hit"), (score, "found")
-        elif (overlaps[place][ignored] >= IOU_THRESHOLD).any():
+        elif (shared[place][ignored] >= IOU_THRESHOLD).any():
             found[place] = (score, "ignored")
     return found, truth
+
+
+def overlaps(
+    detections: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[str, Any]]
+) -> np.ndarray:
+    """IoU (D, G) float64, continuous corners; with a crowd the detection's share that lies in it.
+
+    Args:
+        detections: D entries with `bbox` (x, y, width, height), pixels.
+        objects: G such entries with `iscrowd`.
+    """
+    first, second = (
+        np.array([entry["bbox"] for entry in side], np.float64).reshape(-1, 4)
+        for side in (detections, objects)
+    )
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(
+        (first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None, :]
+    )
+    shared = np.maximum(high - low, 0.0).prod(axis=-1)
+    areas = first[:, 2:].prod(axis=1)[:, None], second[:, 2:].prod(axis=1)[None, :]
+    crowd = np.array([bool(entry["iscrowd"]) for entry in objects], bool)
+    union = np.where(crowd, areas[0], areas[0] + areas[1] - shared)
+    found: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return found
 
 
 def interpolated(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -293,23 +318,3 @@ def _by_image_and_class(
             key = (entry["image_id"], entry["category_id"])
             groups.setdefault(key, ([], []))[side].append(entry)
     return groups
-
-
-def _overlaps(
-    detections: Sequence[Mapping[str, Any]], objects: Sequence[Mapping[str, Any]]
-) -> np.ndarray:
-    """IoU (D, G), continuous corners; with a crowd the share of the detection that lies in it."""
-    first, second = (
-        np.array([entry["bbox"] for entry in side], np.float64).reshape(-1, 4)
-        for side in (detections, objects)
-    )
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(
-        (first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None, :]
-    )
-    shared = np.maximum(high - low, 0.0).prod(axis=-1)
-    areas = first[:, 2:].prod(axis=1)[:, None], second[:, 2:].prod(axis=1)[None, :]
-    crowd = np.array([bool(entry["iscrowd"]) for entry in objects], bool)
-    union = np.where(crowd, areas[0], areas[0] + areas[1] - shared)
-    overlaps: np.ndarray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlaps

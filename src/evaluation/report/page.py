@@ -3,11 +3,13 @@
 
 Everything is in the folder and nothing refers to the network, so it may be copied anywhere:
 
-    index.html   per_class.csv   pictures.csv   plots/*.svg   pictures/{ok,missed,false}/*.jpg
+    index.html   per_class.csv   pictures.csv   confusion.csv   forgotten.csv   report.json
+    plots/*.svg   pictures/{ok,missed,false}/*.jpg
 
 A picture counts as *missed* if an object in it is missed, as *false* if a detection in it is, and
 lies in both folders if both happen; else it is *ok*. For this each class keeps the detections from
-its best score threshold on.
+its best score threshold on, and for the confusion of classes too. What fine-tuning cost the base
+classes (forgotten.csv) is there if an earlier evaluation is given.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import ImageColor
 
@@ -28,15 +31,19 @@ from src.evaluation.detection_rows import Row
 from src.evaluation.figures import COLUMNS, MEANING, PREFIXES, UNDEFINED, Evaluation
 from src.evaluation.report import plots as report_plots
 from src.evaluation.report.analysis import Analysis, Finding, Picture, analyse, class_rows, to_csv
+from src.evaluation.report.confusion import BACKGROUND, GROUPS, MISSED, Confusion, confuse
+from src.evaluation.report.forgotten import Before, Forgotten, compare
 from src.evaluation.result_folder import new_results
 from src.evaluation.visualize import Label, draw_at_viewing_size, write_picture
 from src.model_utils.errors import InputError
-from src.util import write_text
+from src.util import write_json, write_text
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 # In the head of each page, and how a folder is recognised that may be written again.
 MARK = '<meta name="generator" content="defrcn evaluation report">'
 KINDS = ("ok", "missed", "false")
+# Pairs of classes in the list of confusions, and up to how many classes the matrix is open.
+MAX_PAIRS, MAX_OPEN_CLASSES = 15, 25
 # Of outcomes, red first.
 COLOURS = {"hit": report_plots.HIT, "false": report_plots.FALSE, "missed": report_plots.MISSED}
 
@@ -62,6 +69,7 @@ def write_report(
     rows: Sequence[Row],
     *,
     source: str = "",
+    before: Before | None = None,
     max_pictures: int = 24,
     max_pixels: int = PILLOW_MAX_PIXELS,
 ) -> Path:
@@ -75,6 +83,7 @@ def write_report(
         records: The test set's images with their files.
         rows: The detections.
         source: Where the detections come from, such as the checkpoint's name; shown.
+        before: The base detector's evaluation, to show what fine-tuning cost the base classes.
         max_pictures: Drawn of each kind; `pictures.csv` lists all.
         max_pixels: Larger images are refused, as in evaluation.
 
@@ -90,9 +99,12 @@ def write_report(
     pictures = analysis.at_best_thresholds()
     files = {record.image_id: record.file_name for record in records}
     table = class_rows(analysis, evaluation)
+    confusion = confuse(analysis.classes, pictures)
+    forgotten = None if before is None else compare(before, evaluation, info)
     with new_results(place) as results:
         write_text(results.folder / "per_class.csv", to_csv(table))
         write_text(results.folder / "pictures.csv", to_csv(_picture_rows(pictures, files)))
+        _write_comparisons(results.folder, confusion, forgotten)
         _write_plots(results.folder / "plots", analysis)
         shown = _write_pictures(
             results.folder, pictures, files, info.class_names, max_pictures, max_pixels
@@ -107,6 +119,8 @@ def write_report(
             figures=_group_figures(evaluation),
             table=table,
             classes=analysis.classes,
+            confusion=_confusion_view(confusion),
+            forgotten=forgotten,
             shown=shown,
             kinds=KINDS,
             counts={kind: sum(kind in one.kinds for one in pictures) for kind in KINDS},
@@ -150,12 +164,21 @@ def page_environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    environment.filters["signed"] = _signed
     return environment
 
 
 def _number(value: float | None, digits: int = 1) -> str:
     """A figure for the page; a dash if it is not defined."""
     return "–" if value is None or value == UNDEFINED else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    """A difference for the page, with its sign; one that rounds to nothing has none."""
+    if value is None:
+        return _number(value)
+    text = f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return "0.0" if text[1:] == "0.0" else text
 
 
 def _group_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -169,6 +192,44 @@ def _group_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
         }
         for group in evaluation.shown_groups
     ]
+
+
+def _confusion_view(confusion: Confusion) -> dict[str, Any]:
+    """What the page shows of the confusion: rows of counts with their shares."""
+    groups = confusion.by_group()
+    objects, detected = (*confusion.names, BACKGROUND), (*confusion.names, MISSED)
+    return {
+        "columns": detected,
+        "rows": _matrix_rows(objects, confusion.counts, confusion.shares),
+        "open": len(confusion.names) <= MAX_OPEN_CLASSES,
+        "pairs": confusion.largest(MAX_PAIRS),
+        "mistaken": confusion.mistaken,
+        "false": int(confusion.counts[-1].sum()),
+        "repeated": confusion.repeated,
+        "group_columns": (*GROUPS, MISSED),
+        "groups": groups and _matrix_rows((*GROUPS, BACKGROUND), groups.counts, groups.shares),
+        "right": groups and groups.right,
+    }
+
+
+def _matrix_rows(
+    names: Sequence[str], counts: np.ndarray, shares: np.ndarray
+) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "total": sum(row), "cells": list(zip(row, part))}
+        for name, row, part in zip(names, counts.tolist(), shares.tolist())
+    ]
+
+
+def _write_comparisons(folder: Path, confusion: Confusion, forgotten: Forgotten | None) -> None:
+    write_text(folder / "confusion.csv", confusion.to_csv())
+    if forgotten is not None:
+        write_text(folder / "forgotten.csv", to_csv(forgotten.rows))
+    both = {
+        "confusion": confusion.to_json(),
+        "forgotten": None if forgotten is None else forgotten.to_json(),
+    }
+    write_json(folder / "report.json", both)
 
 
 def _picture_rows(pictures: Sequence[Picture], files: Mapping[Any, str]) -> list[dict[str, Any]]:
