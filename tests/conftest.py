@@ -31,6 +31,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.helpers.browser import Browser
     from tests.helpers.trained import TrainedDemo
 
 DEVICE = "DEFRCN_TEST_DEVICE"
@@ -177,6 +180,16 @@ def trained_demo(tmp_path_factory: pytest.TempPathFactory) -> TrainedDemo:
 
     own = tmp_path_factory.getbasetemp()
     return trained.made_once(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium that all tests of a process share; see tests/helpers/browser.py."""
+    from tests.helpers.browser import Browser, executable
+
+    started = Browser(executable(), tmp_path_factory.mktemp("browser"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

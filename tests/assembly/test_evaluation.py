@@ -1,6 +1,7 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Evaluation as train.py and eval.py assemble it, with detections that are given."""
 
+import csv
 import json
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from src.assembly import evaluation as assembly_eval
 from src.assembly import training
 from src.assembly.evaluation import evaluate_sets, open_test_sets
 from src.dataset import load_dataset
+from src.evaluation.report import page
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.weights.ckpt_format import write_ckpt
@@ -113,6 +115,41 @@ def test_a_file_of_surgery_cannot_be_evaluated(tmp_path):
     write_ckpt(path, {"affine_rpn.bias": np.zeros(3, np.float32)})
     with pytest.raises(InputError, match=r"reset_remove\.ckpt has no class and box layer; if it"):
         assembly_eval.load_for_evaluation(None, path, ("a", "b"))
+
+
+def test_what_was_forgotten_is_on_the_page(tmp_path, config_file, detections, monkeypatch):
+    """The base detector's results are those of eval.py; no object of the star counts."""
+    monkeypatch.setattr(page, "_write_plots", lambda folder, analysis: None)
+    detections += ring_and_false_one()
+    sets = toy_sets(tmp_path, "toy_test_base", "toy_test_all")
+    evaluate_sets(load_config(config_file), None, sets[:1], tmp_path / "base")
+    detections.pop()
+    detections[0]["bbox"] = [30, 20, 9, 9]
+    key = f"--test.report_before={tmp_path / 'base'}"
+    config = load_config(config_file, ["--test.report=true", key])
+    _, figures = evaluate_sets(config, None, sets[1:], tmp_path / "all")
+    assert figures["toy_test_all"]["per_class_objects"] == {"cross": 1, "star": 0, "ring": 1}
+    with (tmp_path / "all" / "report" / "forgotten.csv").open(newline="") as handle:
+        ring, cross = csv.DictReader(handle)
+    assert (ring["class"], ring["AP_before"], ring["difference"]) == ("ring", "100", "-100")
+    assert (cross["class"], cross["AP_before"], cross["difference"]) == ("cross", "0", "0")
+    shown = " ".join((tmp_path / "all/report/index.html").read_text().split())
+    assert "(toy_test_base, 2 images, without PCB; folder base)" in shown
+    assert 'class="warning"' not in shown  # the test sets are alike
+    # without the page it is not read
+    config = load_config(config_file, ["--test.report_before=gone"])
+    evaluate_sets(config, None, sets[1:], tmp_path / "none")
+
+
+def test_results_that_are_none_are_named_before_anything_is_done(tmp_path, config_file, detections):
+    (sets,) = toy_sets(tmp_path, "toy_test_all")
+    config = load_config(config_file, ["--test.report=true", "--test.report_before=gone"])
+    with pytest.raises(InputError, match=r"^test\.report_before: gone does not exist"):
+        open_test_sets(config)
+    with pytest.raises(InputError, match=r"^test\.report_before: gone does not exist"):
+        evaluate_sets(config, None, [sets], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "mindrecord").exists()
 
 
 def test_figures_of_several_sets(tmp_path, config_file, detections):

@@ -202,6 +202,16 @@ class Page:
         while not self._loaded:
             self._browser.receive()
 
+    def wait_for_problem(self, words: str) -> None:
+        """Return when one of the problems has these words; none in the time limit is an error."""
+        while not any(words in problem for problem in self.problems):
+            self._browser.receive()
+
+    def wait_until(self, expression: str) -> None:
+        """Return when a JavaScript expression is true; in the time limit it has to be."""
+        frame = "await new Promise(requestAnimationFrame)"
+        self.run(f"(async () => {{ while (!({expression})) {frame}; }})()")
+
     def resize(self, width: int, height: int = 900) -> None:
         """Give the window another size, in CSS pixels."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -282,8 +292,7 @@ class Page:
 
     def overflow(self) -> float:
         """By how many pixels the page is wider than its window: 0 if nothing is cut off."""
-        root = "document.documentElement"
-        return self.run(f"{root}.scrollWidth - {root}.clientWidth")
+        return self.run("document.scrollingElement.scrollWidth - innerWidth")
 
     def screenshot(self, *, whole: bool = False) -> Image.Image:
         """What the window shows, RGB; or the whole page."""

@@ -96,6 +96,20 @@ def coco_tree(root: Path, change=None) -> dict[str, CustomDataset]:
     return {"toy": CustomDataset(format="coco", train=source, test=source, novel_classes=("star",))}
 
 
+# A configuration that names the data set of `coco_tree`; `root` is its folder.
+TOY_CONFIG = """
+datasets_root: {root}
+data:
+  train: [toy_train_all]
+  test: [toy_test_all]
+  custom:
+    toy:
+      format: coco
+      train: {{annotations: toy/train.json, images: toy/images}}
+      test: {{annotations: toy/train.json, images: toy/images}}
+      novel_classes: [star]
+"""
+
 VOC_OBJECT = """  <object><name>{name}</name><difficult>{difficult}</difficult>
   <bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>
 """

@@ -14,7 +14,9 @@ from PIL import Image
 
 from src.defrcn.built_datacategory import DatasetInfo
 from src.detecteval import evaluate, ground_truth_from_records
+from src.evaluation.report import page as page_module
 from src.evaluation.report.analysis import ClassAnalysis, Finding, Picture
+from src.evaluation.report.forgotten import Before
 from src.evaluation.report.page import picture_labels, write_report
 from src.evaluation.report.plots import (
     DARK,
@@ -28,7 +30,7 @@ from src.evaluation.result_folder import INDEX
 from src.evaluation.visualize import Label, draw_at_viewing_size, draw_labels
 from src.model_utils.errors import InputError
 from src.tools import report
-from tests.helpers.data_helpers import coco_content, coco_tree, record
+from tests.helpers.data_helpers import TOY_CONFIG, coco_content, coco_tree, record
 
 NAMES = ("cat & <dog>", "bird")
 BOXES = ((2.0, 3.0, 10.0, 8.0), (20.0, 4.0, 12.0, 12.0))  # x, y, width, height
@@ -93,8 +95,16 @@ def case(tmp_path):
     return evaluation, info, truth, records, rows
 
 
+def before(**fields):
+    settings = {
+        **{"folder": "<b>base", "dataset": "toy_base", "metric": "coco", "num_images": 5},
+        **{"per_class": {NAMES[0]: 90.0}, "per_class_objects": {NAMES[0]: 4}, "pcb": False},
+    }
+    return Before(**{**settings, **fields})
+
+
 def test_every_link_is_a_file_of_the_folder(tmp_path, case):
-    path = write_report(tmp_path / "report", *case, source="defrcn-60.ckpt")
+    path = write_report(tmp_path / "report", *case, source="defrcn-60.ckpt", before=before())
     assert path == tmp_path / "report" / "index.html"
     page = read_page(path)
     assert len(page.links) > 20
@@ -169,6 +179,91 @@ def test_tables_and_sorted_pictures(tmp_path, case):
     assert both[0].read_bytes() == both[1].read_bytes()
     with Image.open(both[0]) as image:
         assert image.size == (480, 320)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """For tests that look at tables: drawing takes longer than all the rest."""
+    monkeypatch.setattr(page_module, "_write_plots", lambda folder, analysis: None)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_confusion_of_classes(tmp_path, case):
+    """The bird of the second picture is now taken for a cat, with more certainty than any other."""
+    *rest, rows = case
+    rows = [*rows, detection(1, 1, BOXES[1], 0.99)]
+    folder = write_report(tmp_path / "report", *rest, rows).parent
+    text = (folder / "confusion.csv").read_text()
+    assert list(csv.reader(text.splitlines())) == [
+        ["object", *NAMES, "missed"],
+        [NAMES[0], "3", "0", "1"],
+        [NAMES[1], "1", "3", "0"],
+        ["background", "1", "1", ""],
+    ]
+    content = json.loads((folder / "report.json").read_text())
+    assert content["forgotten"] is None
+    assert content["confusion"]["counts"] == [[3, 0, 1], [1, 3, 0], [1, 1, 0]]
+    assert content["confusion"]["groups"]["right_class"] == {"base": 3, "novel": 3}
+    page = (folder / "index.html").read_text()
+    assert "bird as cat &amp; &lt;dog&gt;: 1 (25.0 % of the row)" in page
+    assert (
+        "Objects taken for another class: 1. Detections of the\nbackground: 2, of which 0" in page
+    )
+    assert 'id="forgotten' not in page
+    assert not (folder / "forgotten.csv").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_confusion_without_a_split(tmp_path, case):
+    evaluation, info, *rest = case
+    plain = replace(info, base_classes=NAMES, novel_classes=())
+    page = write_report(tmp_path / "report", evaluation, plain, *rest)
+    assert 'id="confusion-classes"' in page.read_text()
+    assert 'id="confusion-groups"' not in page.read_text()
+    assert 'id="confusion-pairs"' not in page.read_text()  # there is none
+    content = json.loads((page.parent / "report.json").read_text())
+    assert content["confusion"]["groups"] is None
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_what_was_forgotten(tmp_path, case):
+    """By COCO's 101 points: of the cat's 4 objects 3 are found, after a more certain false one."""
+    earlier = before(num_images=7, per_class={**before().per_class, "<i>yak": 12.5})
+    page = write_report(tmp_path / "report", *case, before=earlier)
+    with (page.parent / "forgotten.csv").open(newline="") as handle:
+        cat, yak = csv.DictReader(handle)
+    assert cat == {
+        **{"class": NAMES[0], "AP_before": "90", "AP_after": "56.4356", "difference": "-33.5644"},
+        **{"objects_before": "4", "objects_after": "4", "in": "both"},
+    }
+    assert (yak["class"], yak["AP_before"], yak["AP_after"], yak["in"]) == (
+        *("<i>yak", "12.5", "", "before"),
+    )
+    text = page.read_text()
+    assert "<i>yak" not in text and "<b>base" not in text
+    words = " ".join(" ".join(read_page(page).text).split())
+    assert "(toy_base, 7 images, without PCB; folder <b>base)" in words
+    assert "The test sets differ: 7 images before, 5 after." in words
+    assert "mean of 1 class 90.0 56.4 −33.6" in words
+    assert "Only in the earlier one, and not in the means: <i>yak." in words
+    content = json.loads((page.parent / "report.json").read_text())["forgotten"]
+    assert content["mean_difference"] == pytest.approx(-33.5644, abs=1e-4)
+    # without the earlier evaluation, the table goes
+    write_report(page.parent, *case)
+    assert not (page.parent / "forgotten.csv").exists()
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_nothing_changed_and_nothing_defined(tmp_path, case):
+    same = before(per_class={NAMES[0]: case[0].per_class[NAMES[0]]})
+    words = " ".join(
+        " ".join(read_page(write_report(tmp_path / "a", *case, before=same)).text).split()
+    )
+    assert "mean of 1 class 56.4 56.4 0.0" in words
+    undefined = before(per_class={NAMES[0]: -100.0})
+    page = write_report(tmp_path / "b", *case, before=undefined)
+    words = " ".join(" ".join(read_page(page).text).split())
+    assert "mean of 0 classes – – –" in words
 
 
 def test_a_number_of_pictures_of_each_kind(tmp_path, case):
@@ -291,23 +386,9 @@ def test_labels_in_a_given_colour_and_dashed():
     assert (shown[240, 160] == colour).all()
 
 
-CONFIG = """
-datasets_root: {root}
-data:
-  train: [toy_train_all]
-  test: [toy_test_all]
-  custom:
-    toy:
-      format: coco
-      train: {{annotations: toy/train.json, images: toy/images}}
-      test: {{annotations: toy/train.json, images: toy/images}}
-      novel_classes: [star]
-"""
-
-
 def test_from_stored_detections(tmp_path, capsys):
     coco_tree(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG.format(root=tmp_path))
+    (tmp_path / "c.yaml").write_text(TOY_CONFIG.format(root=tmp_path))
     found = coco_content()["annotations"][0]
     rows = [detection(found["image_id"], found["category_id"], found["bbox"], 0.75)]
     results = tmp_path / "results"
@@ -327,8 +408,21 @@ def test_from_stored_detections(tmp_path, capsys):
     assert (tmp_path / "page" / "pictures" / "ok" / "000_b.jpg").is_file()
     # once more, by VOC's rules, and without knowing about the calibration
     (results / "metrics.json").unlink()
-    assert report.main([*flags, "--test.metric=voc07", "--pictures=0"]) == 0
+    assert not (tmp_path / "page" / "forgotten.csv").exists()
+    # and beside what the base detector had on its classes
+    earlier = {"metric": "voc07", "num_images": 2, "per_class_AP": {"cross": 25.0, "ring": 50.0}}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "metrics.json").write_text(json.dumps({"toy_test_base": earlier}))
+    base = f"--before={tmp_path / 'base'}"
+    assert report.main([*flags, "--test.metric=voc07", "--pictures=0", base]) == 0
     assert json.loads((tmp_path / "page" / "metrics.json").read_text())["metric"] == "voc07"
+    with (tmp_path / "page" / "forgotten.csv").open(newline="") as handle:
+        losses = [(row["class"], row["AP_after"]) for row in csv.DictReader(handle)]
+    assert losses == [("cross", "0"), ("ring", "100")]
+    with pytest.raises(InputError, match="by the metric voc07, toy_test_all is judged by coco"):
+        report.main([*flags, base])
+    with pytest.raises(InputError, match=r"^--before: .*gone does not exist"):
+        report.main([*flags, f"--before={tmp_path / 'gone'}"])
     with pytest.raises(InputError, match="choose one of them with --test_set"):
         report.main([*flags, "--data.test=[toy_test_all,toy_test_base]"])
     with pytest.raises(InputError, match=r"--pictures -1 must be 0 or more"):
