@@ -202,7 +202,7 @@ def _warnings(rows: Sequence[Mapping[str, Any]], before: Before, after: Evaluati
             "The earlier evaluation does not say how many objects each class had, so that the test "
             "sets are compared by their number of images only."
         )
-    for where, words in (("before", "the earlier one"), ("after", "this one")):
+    for where, words in (("before", "the earlier evaluation"), ("after", "this one")):
         names = [row["class"] for row in rows if row["in"] == where]
         if names:
             found.append(f"Only in {words}, and not in the means: {listing(names)}.")

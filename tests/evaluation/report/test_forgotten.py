@@ -82,7 +82,7 @@ def test_classes_of_one_side_only(after):
     assert found.rows[3]["objects_after"] is None
     assert (found.num_compared, found.mean_difference) == (1, -4.0)
     assert found.warnings == (
-        "Only in the earlier one, and not in the means: yak.",
+        "Only in the earlier evaluation, and not in the means: yak.",
         "Only in this one, and not in the means: dog, emu.",
     )
 

@@ -245,7 +245,7 @@ def test_what_was_forgotten(tmp_path, case):
     assert "(toy_base, 7 images, without PCB; folder <b>base)" in words
     assert "The test sets differ: 7 images before, 5 after." in words
     assert "mean of 1 class 90.0 56.4 −33.6" in words
-    assert "Only in the earlier one, and not in the means: <i>yak." in words
+    assert "Only in the earlier evaluation, and not in the means: <i>yak." in words
     content = json.loads((page.parent / "report.json").read_text())["forgotten"]
     assert content["mean_difference"] == pytest.approx(-33.5644, abs=1e-4)
     # without the earlier evaluation, the table goes
