@@ -16,7 +16,7 @@ from src.data.mindrecord_build import build_mindrecord, usable_for_training
 from src.data.mindrecord_io import MindRecordInfo, Row, open_mindrecord, read_rows
 from src.data.prefetch import prefetch
 from src.data.transforms import resized_shape
-from src.defrcn import meta_coco, meta_voc
+from src.defrcn import meta_coco, meta_voc, meta_yolo
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
 from src.model_utils.errors import InputError
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 DEFAULTS = Preprocessing()
-READERS = {"coco": meta_coco, "voc": meta_voc}
+READERS = {"coco": meta_coco, "voc": meta_voc, "yolo": meta_yolo}
 
 
 def open_dataset(name: str, **places: Any) -> DatasetInfo:  # noqa: ANN401 - see resolve_dataset

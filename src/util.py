@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from src.model_utils.errors import InputError
 from src.model_utils.interruption import Interrupted, StopRequests
@@ -164,8 +164,22 @@ def csv_text(header: Iterable[object], lines: Iterable[Iterable[object]]) -> str
     return text.getvalue()
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file that is one for reading: a pipe or a device may never end.
+
+    Raises:
+        OSError: it is missing, cannot be read, or is no regular file.
+    """
+    # without O_NONBLOCK opening a pipe waits for somebody who writes
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return open(descriptor, "rb")
+
+
 def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """Read a whole file that is one: a pipe or a device may never end.
+    """Read a whole file; see `open_regular`.
 
     Args:
         path: the file; links are followed.
@@ -174,15 +188,10 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
     Raises:
         OSError: it is missing, cannot be read, is no regular file, or too large.
     """
-    # without O_NONBLOCK opening a pipe waits for somebody who writes
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as handle:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-        if most is not None and status.st_size > most:
-            text = f"{status.st_size} bytes are more than {most}"
-            raise OSError(errno.EFBIG, text, os.fspath(path))
+    with open_regular(path) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, f"{size} bytes are more than {most}", os.fspath(path))
         return handle.read()
 
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.transforms import DECODE_ERRORS, check_pixels, resized_shape, transform_boxes
+from src.data.transforms import check_pixels, resized_shape, transform_boxes
 from src.defrcn.pcb import Picture, Reader
+from src.defrcn.picture_file import DECODE_ERRORS
 from src.model_utils.errors import InputError
 
 

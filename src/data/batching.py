@@ -12,7 +12,6 @@ from PIL import Image
 
 from src.data.mindrecord_io import Row
 from src.data.transforms import (
-    PILLOW_MAX_PIXELS,
     check_size,
     decode,
     normalise_into,
@@ -21,6 +20,7 @@ from src.data.transforms import (
     to_bgr,
     transform_boxes,
 )
+from src.defrcn.picture_file import PILLOW_MAX_PIXELS
 from src.model_utils.errors import InputError
 
 InputShapes = Union[Literal["exact"], Sequence[tuple[int, int]]]

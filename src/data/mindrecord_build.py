@@ -30,7 +30,6 @@ from src.data.mindrecord_io import (
 from src.data.mindrecord_wait import WAIT_MINUTES, await_folder, locked
 from src.data.prefetch import prefetch
 from src.data.transforms import (
-    PILLOW_MAX_PIXELS,
     check_size,
     clip_boxes,
     decode,
@@ -39,6 +38,7 @@ from src.data.transforms import (
     to_xyxy,
 )
 from src.defrcn.built_datacategory import Record
+from src.defrcn.picture_file import PILLOW_MAX_PIXELS
 from src.model_utils.errors import InputError
 from src.util import read_regular, umask, write_text
 

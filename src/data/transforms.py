@@ -7,38 +7,18 @@ Boxes are (x1, y1, x2, y2) in continuous pixels.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from src.defrcn.picture_file import EXIF_ORIENTATION, PILLOW_MAX_PIXELS, decoding
 from src.model_utils.errors import InputError
 
 EMPTY_SIDE = 1e-5  # sides up to this many model-frame pixels count as empty, as officially
-EXIF_ORIENTATION = 0x0112
 GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
 DEEP_FORMATS = ("PNG", "PPM")  # whose mode "I" has 16 bits a pixel; that of TIFF has 32
-# a damaged file makes Pillow's readers raise nearly anything; its name must be told all the same
-DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
-PILLOW_MAX_PIXELS = 178_956_970  # Pillow itself refuses larger images
 
 
 def resized_shape(height: int, width: int, short_edge: int, max_size: int) -> tuple[int, int]:
@@ -60,12 +40,6 @@ def resized_shape(height: int, width: int, short_edge: int, max_size: int) -> tu
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
-def _reason(error: BaseException) -> str:
-    """What is wrong with an image, without Pillow's mention of the buffer."""
-    unknown = isinstance(error, UnidentifiedImageError)
-    return "unknown format or damaged header" if unknown else str(error) or type(error).__name__
-
-
 def is_deep(image: Image.Image) -> bool:
     """Whether an opened image is grey with 16 bits a pixel; Pillow's mode depends on the format."""
     mode, kind = image.mode, image.format
@@ -85,17 +59,6 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if deep:
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     return image.convert("RGB")
-
-
-@contextlib.contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turn what Pillow raises inside the block into a sentence."""
-    try:
-        yield
-    except Image.DecompressionBombError:
-        raise InputError(f"{name}: over the limit of {PILLOW_MAX_PIXELS} pixels") from None
-    except DECODE_ERRORS as error:
-        raise InputError(f"{name}: not a readable image ({_reason(error)})") from error
 
 
 def check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -122,7 +85,7 @@ def decode(content: bytes, name: str, max_pixels: int = PILLOW_MAX_PIXELS) -> Im
     Raises:
         InputError: the image is too large, does not decode, or has 32 bits a channel.
     """
-    with _decoding(name):
+    with decoding(name):
         image = Image.open(io.BytesIO(content))
         check_pixels(image, name, max_pixels)
         image.load()
@@ -141,7 +104,7 @@ def header(content: bytes, name: str, size: tuple[int, int] | None = None) -> li
     Raises:
         InputError: the header does not parse, or the size is another one.
     """
-    with _decoding(name):
+    with decoding(name):
         image = Image.open(io.BytesIO(content))
         if size is not None and sorted(image.size) != sorted(size):
             check_size(image, *size, name)

@@ -67,12 +67,12 @@ class DatasetInfo:
 
     Attributes:
         name: for example `coco14_trainval_base`.
-        format: "coco" or "voc".
-        annotations: COCO JSON file, or folder of VOC XML files.
-        image_root: folder of the images.
+        format: "coco", "voc" or "yolo".
+        annotations: COCO JSON file, folder of VOC XML files, or YOLO's data.yaml.
+        image_root: folder of the images; YOLO format: or a text file that lists them.
         image_list: VOC format: optional file with the image ids, one a line.
         class_names: the classes of this split; the position is the class index.
-        category_ids: the annotation file's ids in the same order (VOC format: 1..K).
+        category_ids: the annotation file's ids in the same order (VOC and YOLO format: 1..K).
         base_classes: names; base and novel together are the classes of the whole data set.
         novel_classes: names.
         split: "all", "base" or "novel": which classes `class_names` holds.
@@ -83,8 +83,8 @@ class DatasetInfo:
         declared_classes: VOC format: class order given by the user, or empty.
         few_shot: the K-shot files that the records come from; None for a full set.
 
-    The class fields of a data set of one's own are empty until `meta_coco.read_classes` or
-    `meta_voc.read_classes` has read them from `class_source`.
+    The class fields of a data set of one's own are empty until `read_classes` of its format's
+    module (`meta_coco`, `meta_voc`, `meta_yolo`) has read them from `class_source`.
     """
 
     name: str

@@ -3,7 +3,7 @@
 
 Each class has a file of its own, below a folder for each numbered set (`seed0`, `seed1`, ...):
 `full_box_{K}shot_{class}_trainval.json` in COCO format, or `box_{K}shot_{class}_train.txt`, a list
-of images, in VOC format.
+of images, in VOC format. A data set in YOLO format has the files of COCO format.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -54,7 +55,7 @@ def image_path(image_root: Path, file_name: object, source: str) -> str:
     except UnicodeEncodeError:
         raise InputError(f"{source}: file_name {file_name!r} is not valid text") from None
     path = PurePosixPath(file_name.replace("\\", "/"))
-    drive = ":" in "".join(path.parts[:1])
+    drive = path.parts and re.match("[A-Za-z]:", path.parts[0])
     if not path.parts or path.is_absolute() or drive or ".." in path.parts or "\0" in file_name:
         raise InputError(
             f"{source}: file_name {file_name!r} leaves the image folder {image_root}; "

@@ -20,8 +20,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from src.data.transforms import PILLOW_MAX_PIXELS, decode, to_bgr, to_xyxy
+from src.data.transforms import decode, to_bgr, to_xyxy
 from src.defrcn.built_datacategory import Record
+from src.defrcn.picture_file import PILLOW_MAX_PIXELS
 from src.util import atomic_path
 
 Colour = tuple[int, int, int]

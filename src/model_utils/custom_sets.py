@@ -19,8 +19,12 @@ def no_repetition(names: tuple[str, ...]) -> None:
 class CustomSource(Section):
     """Where one half (train or test) of a data set of one's own lies, below `datasets_root`."""
 
-    annotations: str = Field(min_length=1, description="COCO JSON file, or folder of VOC XML files")
-    images: str = Field(min_length=1, description="folder of the pictures")
+    annotations: str = Field(
+        min_length=1, description="COCO JSON file, folder of VOC XML files, or YOLO's data.yaml"
+    )
+    images: str = Field(
+        min_length=1, description="folder of the pictures; YOLO: also a .txt file that lists them"
+    )
     image_list: str = Field(default="", description="VOC: text file with one image id a line")
 
 
@@ -28,10 +32,11 @@ class CustomDataset(Section):
     """A data set of one's own; its sets are called NAME_{train,test}_{all,base,novel}.
 
     A COCO-format set has the class order of its category ids; one of VOC's format that of
-    `classes`, or else of the names found in the training files, sorted.
+    `classes`, or else of the names found in the training files, sorted; one of YOLO's that of
+    `names` in the data.yaml of `train`.
     """
 
-    format: Literal["coco", "voc"] = Field(description="COCO JSON, or VOC-style XML")
+    format: Literal["coco", "voc", "yolo"] = Field(description="COCO JSON, VOC-style XML, or YOLO")
     train: CustomSource
     test: CustomSource
     novel_classes: Names = Field(default=(), description="names of the classes with few examples")
@@ -47,4 +52,8 @@ class CustomDataset(Section):
         unknown = sorted(set(self.novel_classes) - set(self.classes))
         if self.classes and unknown:
             raise ValueError(f"novel_classes {', '.join(unknown)} are not among classes")
+        if self.format == "yolo" and self.classes:
+            raise ValueError("classes are VOC's; a YOLO set has those of its data.yaml")
+        if self.format == "yolo" and (self.train.image_list or self.test.image_list):
+            raise ValueError("image_list is VOC's; a YOLO set names its list as images")
         return self

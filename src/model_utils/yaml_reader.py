@@ -16,6 +16,7 @@ import yaml  # type: ignore[import-untyped]
 
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
+from src.util import read_regular
 
 Tree = dict[str, Any]
 Sources = dict[str, str]
@@ -58,7 +59,7 @@ for _tag, _pattern in _NUMBERS.items():
     _PlainLoader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 
 
-def _construct_mapping(loader: _PlainLoader, node: yaml.MappingNode) -> Tree:
+def _construct_mapping(loader: _PlainLoader | _TextLoader, node: yaml.MappingNode) -> Tree:
     tree: Tree = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
@@ -77,6 +78,13 @@ def _construct_mapping(loader: _PlainLoader, node: yaml.MappingNode) -> Tree:
 _PlainLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
 
 
+class _TextLoader(yaml.BaseLoader):
+    """Loader for which every value is text as it is written, refusing repeated keys."""
+
+
+_TextLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)
+
+
 def parse_value(text: str) -> object:
     """Parse one command-line value as YAML.
 
@@ -84,7 +92,7 @@ def parse_value(text: str) -> object:
         ValueError: If the text is not one plain YAML value.
     """
     try:
-        documents = _documents(text)
+        documents = _documents(text, _PlainLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(_yaml_problem(error)) from error
     if len(documents) > 1:
@@ -102,12 +110,36 @@ def read_tree(path: Path, flag: str = "config_path") -> Tree:
     require_path(flag, path, "give a YAML file such as those in configs/", kind="file")
     if path.stat().st_size > _MAX_BYTES:
         raise InputError(f"{path} is larger than a configuration can be (128 KiB)")
+    text = _decoded(path, path.read_bytes())
+    _refuse_older_port(path, text)
+    return _tree(path, text, _PlainLoader)
+
+
+def read_texts(path: Path) -> Tree:
+    """Read a YAML file that other programs wrote: all its values are text, so `no` is no boolean.
+
+    Raises:
+        InputError: it cannot be read, or is no single YAML mapping without tags and aliases.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_older_port(path, text)
-        documents = _documents(text)
+        content = read_regular(path, _MAX_BYTES)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return _tree(path, _decoded(path, content), _TextLoader)
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: {error}") from error
+
+
+def _tree(path: Path, text: str, loader: type[_PlainLoader | _TextLoader]) -> Tree:
+    try:
+        documents = _documents(text, loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not a plain YAML file: {_yaml_problem(error)}") from error
     if len(documents) > 1:
@@ -169,9 +201,9 @@ def merge(into: Tree, tree: Mapping[str, Any], source: str, sources: Sources, at
             into[key] = value
 
 
-def _documents(text: str) -> list[Any]:
+def _documents(text: str, loader: type[_PlainLoader | _TextLoader]) -> list[Any]:
     depth = 0
-    for event in yaml.parse(text, Loader=_PlainLoader):
+    for event in yaml.parse(text, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
@@ -185,9 +217,9 @@ def _documents(text: str) -> list[Any]:
             )
         if getattr(event, "anchor", None) is not None:
             raise yaml.constructor.ConstructorError(
-                None, None, "anchors and aliases are not allowed, use base:", event.start_mark
+                None, None, "anchors and aliases are not allowed", event.start_mark
             )
-    return list(yaml.load_all(text, Loader=_PlainLoader))  # noqa: S506 - a SafeLoader
+    return list(yaml.load_all(text, Loader=loader))  # noqa: S506 - neither makes objects
 
 
 def _yaml_problem(error: Exception) -> str:

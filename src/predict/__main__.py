@@ -4,10 +4,12 @@ r"""Detect on a picture, a folder of pictures or a video, with any checkpoint.
     python -m src.predict --config_path=FILE --eval_checkpoint_path=CKPT --input_path=PATH \
         [--result_path=DIR] [--score_threshold=0.5] [--frame_step=1] [--key=value ...]
 
-Writes DIR/detections.json and the drawn pictures (a video: DIR/NAME.mp4). Pictures are brought to
-the network exactly as in evaluation, and the calibration block runs if test.pcb.enable is set. The
-classes are those that the checkpoint was trained on; its data set need not be here. A picture that
-cannot be read is named and left out: the others are done, and the exit code is 1.
+Writes DIR/detections.json and the drawn pictures (a video: DIR/NAME.mp4); of pictures also what
+labelling tools read: DIR/coco_results.json with coco_images.json, DIR/label_studio.json with
+label_studio.xml, DIR/yolo/labels with data.yaml. Pictures are brought to the network exactly as in
+evaluation, and the calibration block runs if test.pcb.enable is set. The classes are those that
+the checkpoint was trained on; its data set need not be here. A picture that cannot be read is named
+and left out: the others are done, and the exit code is 1.
 """
 
 from __future__ import annotations

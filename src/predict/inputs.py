@@ -18,15 +18,13 @@ from PIL import Image
 
 from src.data.batching import Batch, Preprocessing, assemble
 from src.data.mindrecord_io import Row
-from src.data.transforms import DECODE_ERRORS, check_pixels, decode, is_deep, resized_shape
+from src.data.transforms import check_pixels, decode, is_deep, resized_shape
+from src.defrcn.picture_file import DECODE_ERRORS, SUFFIXES
 from src.model_utils.errors import InputError
 from src.util import atomic_path, read_regular
 
 logger = logging.getLogger(__name__)
 
-IMAGES = (
-    ".jpg .jpeg .jpe .jfif .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm .jp2"
-).split()
 VIDEOS = ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ts".split()
 DEFAULT_FPS = 25.0
 # Frames that a file may hold less than it announces: containers count roughly.
@@ -65,10 +63,10 @@ def find_inputs(path: Path, leave_out: Path) -> Inputs:
     kind = path.suffix.lower()
     if kind in VIDEOS:
         return Inputs(path.parent, video=path)
-    if kind in IMAGES:
+    if kind in SUFFIXES:
         return Inputs(path.parent, (path,))
     raise InputError(
-        f"input_path: {path} has no known type; give a picture ({' '.join(IMAGES)}), a video "
+        f"input_path: {path} has no known type; give a picture ({' '.join(SUFFIXES)}), a video "
         f"({' '.join(VIDEOS)}) or a folder of pictures"
     )
 
@@ -86,12 +84,12 @@ def _in_folder(folder: Path, leave_out: Path) -> Inputs:
         for name in sorted(files):
             if not name.startswith("."):
                 file = Path(place) / name
-                (images if file.suffix.lower() in IMAGES else skipped).append(file)
+                (images if file.suffix.lower() in SUFFIXES else skipped).append(file)
     if not images:
         videos = [file for file in skipped if file.suffix.lower() in VIDEOS]
         hint = f"; give the video {videos[0]} itself" if videos else ""
         raise InputError(
-            f"input_path: the folder {folder} holds no picture ({' '.join(IMAGES)}){hint}"
+            f"input_path: the folder {folder} holds no picture ({' '.join(SUFFIXES)}){hint}"
         )
     return Inputs(folder, tuple(images), skipped=tuple(skipped))
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Detections on pictures of one's own: collected, drawn, written as JSON.
+"""Detections on pictures of one's own: collected, drawn, written as JSON and for labelling tools.
 
 Boxes are in the picture's pixels after its EXIF orientation, continuous, without +1.
 """
@@ -25,7 +25,8 @@ from src.evaluation.visualize import (
     draw_labels,
     write_picture,
 )
-from src.util import pipe_table, write_json
+from src.predict.formats import write_formats
+from src.util import listing, pipe_table, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +139,8 @@ class Predictions:
     def write(self, kind: str, *, complete: bool) -> Path:
         """Write `detections.json`, and `sheet.png` of the first pictures with detections.
 
+        For pictures also the files of `src.predict.formats`.
+
         Args:
             kind: "images" or "frames", the name of the list.
             complete: false if the run was ended early.
@@ -157,9 +160,21 @@ class Predictions:
             kind: self.entries,
         }
         write_json(path, content)
+        if kind == "images":
+            self._write_formats()
         if self.panels:
             write_picture(self.folder / "sheet.png", contact_sheet(self.panels))
         return path
+
+    def _write_formats(self) -> None:
+        classes = dict(zip(self.category_ids, self.class_names))
+        shared = write_formats(self.folder, self.entries, classes, str(self.head["checkpoint"]))
+        if shared:
+            logger.warning(
+                "no file of labels in yolo/labels for %s: names that differ only in their suffix "
+                "would share one",
+                listing(shared),
+            )
 
     def table(self) -> str:
         """Detections of each class that was found, most first."""

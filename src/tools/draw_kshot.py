@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Draw K-shot files for one's own COCO-format data, in TFA's layout.
+"""Draw K-shot files for one's own data in COCO or YOLO format, in TFA's layout.
 
     python -m src.tools.draw_kshot --config_path=configs/mine.yaml --shots 1 2 3 5 10 --seeds 10
     python -m src.tools.draw_kshot --annotations=mine/train.json --output=mine/split --shots 5
@@ -10,7 +10,8 @@ sets are called NAME_train_{novel,all}_{K}shot_seed{S}.
 
 A draw depends on the annotations, on S and on the class's name. Sets are nested: the boxes of one
 shot are among those of two. As in TFA whole pictures are taken where that is possible, with all
-their boxes of the class, because a box that is left out would be trained as background.
+their boxes of the class, because a box that is left out would be trained as background. The files
+of a YOLO data set are in COCO's format too.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from typing import Any
 import numpy as np
 
 from src.data.transforms import clip_boxes, non_empty, to_xyxy
+from src.dataset import READERS
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
 from src.defrcn.few_shot import file_name
-from src.defrcn.meta_coco import load_records, read_classes, read_json
+from src.defrcn.meta_coco import read_json
+from src.evaluation.detection_rows import ground_truth_from_records
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
@@ -79,13 +82,30 @@ class ClassDraw:
         return f"{len(taken)} ({cut} cut)" if cut else str(len(taken))
 
 
-def usable_groups(content: Json, info: DatasetInfo) -> dict[str, dict[int | str, list[Json]]]:
+def read_content(info: DatasetInfo) -> tuple[Json, list[Record]]:
+    """A data set as an annotation file in COCO's format, and the records of all its pictures.
+
+    Checks the whole set. A picture's id in YOLO format is its name below the images.
+    """
+    records = READERS[info.format].load_records(info)
+    if info.format == "coco":
+        return read_json(info.annotations), records
+    content = ground_truth_from_records(records, info.class_names, info.category_ids)
+    for image in content["images"]:
+        image["file_name"] = image["id"]
+    for number, entry in enumerate(content["annotations"], start=1):
+        entry["id"] = number
+    return content, records
+
+
+def usable_groups(
+    content: Json, records: Sequence[Record], info: DatasetInfo
+) -> dict[str, dict[int | str, list[Json]]]:
     """Boxes that may be drawn: class -> picture -> entries of the annotation file.
 
     Left out are crowds, boxes without area inside their picture, and boxes of unlisted pictures.
-    Checks the whole file.
     """
-    images: dict[int | str, Record] = {record.image_id: record for record in load_records(info)}
+    images: dict[int | str, Record] = {record.image_id: record for record in records}
     names = dict(zip(info.category_ids, info.class_names))
     groups: dict[str, dict[int | str, list[Json]]] = {name: {} for name in info.class_names}
     for entry in content["annotations"]:
@@ -246,10 +266,10 @@ def _configured(options: argparse.Namespace, rest: list[str]) -> tuple[str, Data
             f"{suggestion(name, sets)}"
         )
     own, root = sets[name], Path(config.datasets_root)
-    if own.format != "coco":
+    if own.format == "voc":
         raise InputError(
-            f"data.custom.{name}.format is {own.format}: K-shot files are drawn for COCO-format "
-            "data only; write lists of images, seed{S}/box_{K}shot_{class}_train.txt, by hand"
+            f"data.custom.{name}.format is voc: K-shot files are drawn for data in COCO or YOLO "
+            "format only; write lists of images, seed{S}/box_{K}shot_{class}_train.txt, by hand"
         )
     if not (options.output or own.few_shot):
         raise InputError(f"name a folder with --output or data.custom.{name}.few_shot")
@@ -271,7 +291,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = command_parser(
         FLAGS,
         program="python -m src.tools.draw_kshot",
-        description="Draw seeded, nested K-shot files of COCO-format data.",
+        description="Draw seeded, nested K-shot files of data in COCO or YOLO format.",
         epilog="With --config_path, --key=value flags change the configuration.",
     )
     options, rest = parser.parse_known_args(argv)
@@ -292,9 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging()
     options, rest = _parse(argv)
     name, info, output = _configured(options, rest) if options.config_path else _named(options)
-    info = read_classes(info)
-    content = read_json(info.annotations)
-    groups = usable_groups(content, info)
+    info = READERS[info.format].read_classes(info)
+    content, records = read_content(info)
+    groups = usable_groups(content, records, info)
     check_counts(groups, options.shots, info.annotations)
     draws = {
         seed: [draw_class(one, group, options.shots, seed) for one, group in groups.items()]

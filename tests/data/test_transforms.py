@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from src.data.transforms import (
-    EXIF_ORIENTATION,
     check_size,
     decode,
     flip_boxes,
@@ -23,6 +22,7 @@ from src.data.transforms import (
     to_xyxy,
     transform_boxes,
 )
+from src.defrcn.picture_file import EXIF_ORIENTATION
 from src.model_utils.errors import InputError
 from tests.helpers.data_helpers import encoded, pixels
 

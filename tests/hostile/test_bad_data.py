@@ -17,8 +17,8 @@ from PIL import Image
 
 from src.data.batching import Preprocessing
 from src.data.mindrecord_io import FolderWriter, Row
-from src.data.transforms import EXIF_ORIENTATION
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord, load_dataset
+from src.defrcn.picture_file import EXIF_ORIENTATION
 from src.model_utils.errors import InputError
 from tests.helpers.data_helpers import (
     coco_tree,

@@ -417,7 +417,9 @@ def test_a_data_set_of_ones_own(load, refusal):
     wrong = CUSTOM.replace("format: coco", "format: pascal").replace("novel_classes", "novel")
     wrong = wrong.replace("mine/train.json, images", "mine/train.json, image")
     message = refusal(wrong)
-    assert "data.custom.mine.format: input should be 'coco' or 'voc', not 'pascal'" in message
+    assert (
+        "data.custom.mine.format: input should be 'coco', 'voc' or 'yolo', not 'pascal'" in message
+    )
     assert "data.custom.mine.train.images: is missing" in message
     assert "(did you mean data.custom.mine.train.images?)" in message
     assert "(did you mean data.custom.mine.novel_classes?)" in message

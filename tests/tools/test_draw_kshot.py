@@ -238,7 +238,10 @@ def test_by_configuration_and_back_through_the_loader(tmp_path, capsys):
         (["--annotations=a", "--output=b", "--seeds", "0"], "--seeds must be 1 or more"),
         (["--config_path={root}/c.yaml", "--dataset=mien"], "did you mean 'mine'"),
         (["--config_path={root}/c.yaml", '--data.custom.mine.few_shot=""'], "name a folder with"),
-        (["--config_path={root}/c.yaml", "--data.custom.mine.format=voc"], "COCO-format data only"),
+        (
+            ["--config_path={root}/c.yaml", "--data.custom.mine.format=voc"],
+            "COCO or YOLO format only",
+        ),
         (["--config_path={root}/none.yaml"], r"none\.yaml: data\.custom is empty; K-shot files"),
         (["--config_path={root}/c.yaml", "--sed=1"], "--sed: unknown key"),
     ],

@@ -25,8 +25,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import ImageColor
 
-from src.data.transforms import PILLOW_MAX_PIXELS, decode, to_bgr
+from src.data.transforms import decode, to_bgr
 from src.defrcn.built_datacategory import DatasetInfo, Record
+from src.defrcn.picture_file import PILLOW_MAX_PIXELS
 from src.evaluation.detection_rows import Row
 from src.evaluation.figures import COLUMNS, MEANING, PREFIXES, UNDEFINED, Evaluation
 from src.evaluation.report import plots as report_plots
