@@ -10,6 +10,7 @@ import pytest
 
 from src.dataset import load_dataset, open_dataset
 from src.defrcn.built_datacategory import Annotation
+from src.defrcn.meta_coco import image_path
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from tests.helpers.data_helpers import coco_tree, shared, voc_xml, write_image
@@ -172,6 +173,13 @@ def test_image_list_may_not_leave_the_folder(tmp_path, line):
     custom = voc_tree(tmp_path, image_list="list.txt", classes=("star", "ring", "cross"))
     with pytest.raises(InputError, match="does not exist" if line == "missing" else "leaves"):
         load("v_train_all", tmp_path, custom)
+
+
+def test_a_time_is_no_drive():
+    assert image_path(Path("images"), "12:30.png", "x.json") == "images/12:30.png"
+    for name in ("C:/a.png", "c:a.png", "C:\\a.png"):
+        with pytest.raises(InputError, match="leaves the image folder"):
+            image_path(Path("images"), name, "x.json")
 
 
 def test_blood_cells():

@@ -16,6 +16,7 @@ from src.data.transforms import to_xyxy
 from src.dataset import load_dataset, open_dataset
 from src.defrcn.data_types import XYWH, Annotation
 from src.defrcn.picture_file import EXIF_ORIENTATION
+from src.detecteval import dataset_ground_truth, evaluate
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.tools import draw_kshot
@@ -250,6 +251,7 @@ def test_wrong_lines(tmp_path, line, message):
         (NAMES + "x: " + "y" * (1 << 17), "are more than"),
         ("- ring\n", "holds a list"),
     ],
+    ids=lambda text: text[:30],
 )
 def test_wrong_data_yaml(tmp_path, names, message):
     with pytest.raises(InputError, match=rf"y/data\.yaml\b.*{message}"):
@@ -351,7 +353,7 @@ def same_in_all(root: Path) -> dict[str, CustomDataset]:
             objects.append((int(rng.integers(3)), *map(int, (*corner, *size))))
         for index, *box in objects:
             entry = {"id": len(annotations) + 1, "image_id": number, "category_id": index + 1}
-            annotations.append({**entry, "bbox": box, "iscrowd": 0})
+            annotations.append({**entry, "bbox": box, "iscrowd": 0, "area": box[2] * box[3]})
         xml = [(CLASSES[k], x + 1, y + 1, x + w, y + h, 0) for k, x, y, w, h in objects]
         write(root / "xml" / f"{number:03d}.xml", voc_xml(height, width, xml, name))
         lines = "".join(
@@ -402,6 +404,33 @@ def test_three_formats_read_the_same(tmp_path, split):
     wanted = plain(found["coco"][1])
     assert sum(len(boxes) for *_, boxes in wanted) > 2
     assert plain(found["voc"][1]) == plain(found["yolo"][1]) == wanted
+
+
+def test_figures_are_the_same(tmp_path):
+    """Detections near the objects, judged against the ground truth of each format."""
+    custom = same_in_all(tmp_path)
+    rng = np.random.default_rng(2)
+    shift = rng.normal(0, 0.7, (40, 4))
+    found = {}
+    for form in custom:
+        info, records = load(tmp_path, custom, f"{form}_test_all")
+        rows = []
+        for record in records:
+            for one in record.annotations:
+                x1, y1, x2, y2 = to_xyxy(one.bbox, one.bbox_mode) + shift[len(rows)]
+                place = {
+                    "image_id": record.image_id,
+                    "category_id": info.category_ids[one.category_id],
+                }
+                box = [x1, y1, max(x2 - x1, 0.1), max(y2 - y1, 0.1)]
+                rows.append({**place, "bbox": box, "score": 1 / (1 + len(rows))})
+        found[form] = evaluate(info, dataset_ground_truth(info, records), rows)
+    assert 10 < found["coco"].groups["all"]["AP"] < 90
+    for form in ("voc", "yolo"):
+        assert found[form].groups == {
+            group: pytest.approx(values) for group, values in found["coco"].groups.items()
+        }
+        assert found[form].num_objects == found["coco"].num_objects == 20
 
 
 def test_the_same_k_shot_sets_are_drawn(tmp_path):

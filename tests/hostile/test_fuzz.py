@@ -35,7 +35,7 @@ from src.weights.ckpt_format import read_ckpt, write_ckpt
 from src.weights.restricted_pickle import load_pickle, named_arrays
 from src.weights.torch_file import load_torch
 from tests.helpers import fake_torch
-from tests.helpers.data_helpers import coco_content, encoded, pixels, voc_xml
+from tests.helpers.data_helpers import coco_content, encoded, pixels, voc_xml, write_image
 
 EXAMPLES = int(os.environ.get("DEFRCN_FUZZ_EXAMPLES", "0"))
 fuzz = settings(
@@ -193,6 +193,27 @@ def test_voc(place, content):
     found = accepted(load_dataset, ["toy_train_all"], datasets_root=place, custom=sets)
     if found is not None:
         check_records(found[1])
+
+
+LABELS = b"0 0.5 0.5 0.25 0.5\n1 0.125 0.25 0.5 0.25 0.5 0.75\n"
+DATA_YAML = b"train: images\nnc: 2\nnames:\n  0: ring\n  1: 'cross'\n"
+
+
+@fuzz
+@given(bent(LABELS), bent(DATA_YAML))
+@example(b"0 0.5 0.5 1e999 0", DATA_YAML)
+@example(LABELS, b"names: {0: ring, 10000000000000000000000000: cross}")
+def test_yolo(place, labels, settings):
+    folder = place / "yolo"
+    if not folder.is_dir():
+        write_image(folder / "one.png", 40, 60)
+    (folder / "one.txt").write_bytes(labels)
+    sets = custom("yolo", "yolo/data.yaml", "yolo")
+    for content in (DATA_YAML, settings):
+        (folder / "data.yaml").write_bytes(content)
+        found = accepted(load_dataset, ["toy_train_all"], datasets_root=place, custom=sets)
+        if found is not None:
+            check_records(found[1])
 
 
 ROW = {"image_id": 5, "category_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5}

@@ -15,10 +15,11 @@ import eval as evaluation
 from src.assembly import training as assembly
 from src.assembly.data import read_sets
 from src.data.batching import Preprocessing
-from src.dataset import EvalLoader
+from src.dataset import EvalLoader, load_dataset
 from src.demo.make_data import make_demo_data
 from src.evaluation.result_folder import INDEX
 from src.model_utils.config import load_config
+from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.folder_lock import RESULTS_LOCK
 from src.predict import __main__ as predict
@@ -226,6 +227,32 @@ def test_strange_pictures(place, strange, capsys):
     assert again["images"] == found["images"]
 
 
+def test_labels_are_read_back_as_a_data_set(place, strange, tmp_path):
+    """Pictures, a link beside the labels: what is predicted is a data set in YOLO format."""
+    folder = tmp_path / "pictures"
+    shutil.copytree(place.images, folder / "shapes")
+    shutil.copy(strange / "turned.jpg", folder)
+    found = go(place, folder, tmp_path / "out")
+    (tmp_path / "out" / "yolo" / "images").symlink_to(folder)
+    part = CustomSource(annotations="yolo/data.yaml", images="yolo/images")
+    custom = {"back": CustomDataset(format="yolo", train=part, test=part)}
+    info, records = load_dataset(["back_train_all"], datasets_root=tmp_path / "out", custom=custom)
+    assert info.class_names == place.info.class_names
+    entries = {entry["file"]: entry for entry in found["images"]}
+    assert len(records) == len(entries) == 4
+    for record in records:
+        entry = entries[record.image_id]
+        assert (record.height, record.width) == (entry["height"], entry["width"])
+        assert len(record.annotations) == len(entry["detections"]) == 5
+        for one, detection in zip(record.annotations, entry["detections"]):
+            assert info.class_names[one.category_id] == detection["label"]
+            np.testing.assert_allclose(one.bbox, detection["bbox_xywh"], rtol=1e-4, atol=1e-4)
+    results = json.loads((tmp_path / "out" / "coco_results.json").read_text())
+    assert [(row["category_id"], row["score"], *row["bbox"]) for row in results] == [
+        plain(one) for entry in found["images"] for one in entry["detections"]
+    ]
+
+
 def test_a_picture_over_the_limit_is_left_out(place, strange):
     found = go(place, strange, strange / "out", "--data.max_image_pixels=5000", expect=1)
     assert found["images"] == []
@@ -394,6 +421,7 @@ def test_what_is_done_is_kept_when_it_is_interrupted(place, tmp_path, monkeypatc
         go(place, place.images, tmp_path)
     found = json.loads((tmp_path / "detections.json").read_text())
     assert found["complete"] is False and len(found["images"]) == 2
+    assert len(json.loads((tmp_path / "label_studio.json").read_text())) == 2
     seen[:] = [None, None]  # ends before anything is done: what is there stays
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(KeyboardInterrupt):
