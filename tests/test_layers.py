@@ -71,6 +71,7 @@ NEEDS_NO_MINDSPORE = (
     "src.defrcn.built_datacategory",
     "src.defrcn.meta_coco",
     "src.defrcn.meta_voc",
+    "src.defrcn.meta_yolo",
 )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -292,6 +293,7 @@ def predict(
         info.class_names,
         info.category_ids,
         options.score_threshold,
+        Path(os.path.abspath(inputs.root)).name,
         {
             "input": config.input_path,
             "checkpoint": str(checkpoint),

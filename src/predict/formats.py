@@ -32,6 +32,7 @@ def write_formats(
     folder: Path,
     entries: Sequence[Mapping[str, Any]],
     classes: Mapping[int, str],
+    pictures: str,
     model_version: str,
 ) -> list[str]:
     """Write all of them.
@@ -40,6 +41,7 @@ def write_formats(
         folder: where `detections.json` is.
         entries: those of its list `images`.
         classes: names by category id, in the order of the classes' indices.
+        pictures: name of the folder that the pictures' names are relative to.
         model_version: what Label Studio shows beside the predictions.
 
     Returns:
@@ -48,7 +50,7 @@ def write_formats(
     """
     write_json(folder / "coco_images.json", coco_images(entries, classes))
     write_json(folder / "coco_results.json", coco_results(entries))
-    tasks = [label_studio_task(entry, model_version) for entry in entries]
+    tasks = [label_studio_task(entry, pictures, model_version) for entry in entries]
     write_json(folder / "label_studio.json", tasks)
     write_text(folder / "label_studio.xml", label_studio_configuration(list(classes.values())))
     return _write_yolo(folder / "yolo", entries, classes)
@@ -85,10 +87,11 @@ def coco_results(entries: Sequence[Mapping[str, Any]]) -> list[Json]:
     ]
 
 
-def label_studio_task(entry: Mapping[str, Any], model_version: str) -> Json:
+def label_studio_task(entry: Mapping[str, Any], pictures: str, model_version: str) -> Json:
     """A picture as a task with one prediction, whose score is the mean of those of its boxes.
 
-    The picture is `/data/local-files/?d=NAME`, NAME relative to the local storage's root.
+    The picture is `/data/local-files/?d=PICTURES/NAME`: Label Studio serves local files below a
+    root of its own, from folders in it, which the root itself cannot be.
     """
     detections, width, height = entry["detections"], entry["width"], entry["height"]
     regions = []
@@ -113,7 +116,7 @@ def label_studio_task(entry: Mapping[str, Any], model_version: str) -> Json:
         )
     mean = sum(found["score"] for found in detections) / max(len(detections), 1)
     prediction = {"model_version": model_version, "score": mean, "result": regions}
-    image = LOCAL_FILES + quote(os.fsencode(entry["file"]))
+    image = LOCAL_FILES + quote(os.fsencode(os.path.join(pictures, entry["file"])))
     return {"data": {IMAGE_TAG: image}, "predictions": [prediction]}
 
 

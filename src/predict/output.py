@@ -47,7 +47,8 @@ class Predictions:
         class_names: names by class index.
         category_ids: ids by class index.
         threshold: detections with a lower score are left out.
-        head: what the JSON file says beside detections.
+        pictures: name of the folder that the pictures' names are relative to.
+        head: what the JSON file says beside detections, the checkpoint among it.
         entries: an entry a picture or frame.
         problems: file and reason of what could not be read.
         counts: detections by class name.
@@ -58,6 +59,7 @@ class Predictions:
     class_names: Sequence[str]
     category_ids: Sequence[int]
     threshold: float
+    pictures: str
     head: Mapping[str, Any]
     entries: list[dict[str, Any]] = field(default_factory=list)
     problems: list[dict[str, str]] = field(default_factory=list)
@@ -168,7 +170,8 @@ class Predictions:
 
     def _write_formats(self) -> None:
         classes = dict(zip(self.category_ids, self.class_names))
-        shared = write_formats(self.folder, self.entries, classes, str(self.head["checkpoint"]))
+        version = str(self.head["checkpoint"])
+        shared = write_formats(self.folder, self.entries, classes, self.pictures, version)
         if shared:
             logger.warning(
                 "no file of labels in yolo/labels for %s: names that differ only in their suffix "

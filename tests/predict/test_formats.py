@@ -34,7 +34,8 @@ PICTURES = {
 
 def predicted(folder, pictures=PICTURES, kind="images", threshold=0.5, complete=True):
     """Write results as the program does, without a network."""
-    found = Predictions(folder, NAMES, IDS, threshold, {"checkpoint": "run/defrcn-3.json"})
+    head = {"checkpoint": "run/defrcn-3.json"}
+    found = Predictions(folder, NAMES, IDS, threshold, "my pictures", head)
     for name, ((height, width), detections) in pictures.items():
         table = np.array(detections, np.float32).reshape(-1, 6)
         rows = found.rows(table[:, :4], table[:, 4], table[:, 5].astype(int))
@@ -119,7 +120,7 @@ def test_label_studio(tmp_path):
                 **VALUE,
                 "rectanglelabels": list,
             }
-    assert names == list(PICTURES)
+    assert names == [f"my pictures/{name}" for name in PICTURES]
     first, second, nothing = (task["predictions"][0] for task in tasks)
     assert first["score"] == pytest.approx(0.7) and second["score"] == 0.75
     assert nothing == {"model_version": "run/defrcn-3.json", "score": 0.0, "result": []}
@@ -196,10 +197,10 @@ def test_pictures_that_would_share_a_file_of_labels(tmp_path, caplog):
 def test_names_that_are_no_valid_text(tmp_path, monkeypatch):
     """A file's name of other bytes than UTF-8, and a class with characters that XML cannot hold."""
     monkeypatch.setattr(f"{__name__}.NAMES", ("cat", "a\x07\ud800", "b"))
-    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    name = b"\xe9t\xe9.png".decode("utf-8", "surrogateescape")
     predicted(tmp_path, {name: ((40, 60), [(6.0, 4.0, 24.0, 36.0, 0.9, 1)])})
     (task,) = read(tmp_path / "label_studio.json")
-    assert task["data"]["image"] == "/data/local-files/?d=caf%E9.png"
+    assert task["data"]["image"] == "/data/local-files/?d=my%20pictures/%E9t%E9.png"
     view = ElementTree.parse(tmp_path / "label_studio.xml").getroot()
     labels = [one.get("value") for one in view.iter("Label")]
     assert labels[1] == task["predictions"][0]["result"][0]["value"]["rectanglelabels"][0]

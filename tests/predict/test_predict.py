@@ -247,6 +247,10 @@ def test_labels_are_read_back_as_a_data_set(place, strange, tmp_path):
         for one, detection in zip(record.annotations, entry["detections"]):
             assert info.class_names[one.category_id] == detection["label"]
             np.testing.assert_allclose(one.bbox, detection["bbox_xywh"], rtol=1e-4, atol=1e-4)
+    tasks = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    assert [task["data"]["image"] for task in tasks] == [
+        f"/data/local-files/?d=pictures/{name}" for name in entries
+    ]
     results = json.loads((tmp_path / "out" / "coco_results.json").read_text())
     assert [(row["category_id"], row["score"], *row["bbox"]) for row in results] == [
         plain(one) for entry in found["images"] for one in entry["detections"]
