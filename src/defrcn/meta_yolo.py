@@ -46,6 +46,11 @@ def read_names(path: Path) -> list[str]:
     Raises:
         InputError: the file is missing, is not plain YAML, or its classes are wrong.
     """
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not a file; annotations is the path of a YOLO data set's data.yaml, below "
+            "datasets_root"
+        )
     tree = read_texts(path)
     found = tree.get("names")
     if "kpt_shape" in tree:

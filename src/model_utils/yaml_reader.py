@@ -123,8 +123,6 @@ def read_texts(path: Path) -> Tree:
     """
     try:
         content = read_regular(path, _MAX_BYTES)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return _tree(path, _decoded(path, content), _TextLoader)

@@ -278,7 +278,7 @@ def test_missing_and_unreadable_files(tmp_path):
     with pytest.raises(InputError, match=r"images/b\.png: not a readable image"):
         load(tmp_path, custom)
     (root / "data.yaml").unlink()
-    with pytest.raises(InputError, match=r"y/data\.yaml does not exist"):
+    with pytest.raises(InputError, match=r"y/data\.yaml is not a file; annotations is the path"):
         load(tmp_path, custom)
 
 
