@@ -3,7 +3,8 @@
 
 Each class has a file of its own, below a folder for each numbered set (`seed0`, `seed1`, ...):
 `full_box_{K}shot_{class}_trainval.json` in COCO format, or `box_{K}shot_{class}_train.txt`, a list
-of images, in VOC format. A data set in YOLO format has the files of COCO format.
+of images, in VOC format. A data set in YOLO format has the files of COCO format; one's own in VOC
+format has either.
 """
 
 from __future__ import annotations
@@ -42,6 +43,12 @@ def file_name(form: str, shot: int, class_name: str) -> str:
             f"class {class_name!r} cannot be part of a K-shot file's name; rename the class"
         )
     return FILE_NAMES[form].format(shot, class_name)
+
+
+def has_files(few_shot: FewShot, form: str, class_names: Sequence[str]) -> bool:
+    """Whether some class of a K-shot set has a file of a form, "coco" or "voc"."""
+    folder = few_shot.folder / f"seed{few_shot.seed}"
+    return any((folder / file_name(form, few_shot.shot, name)).is_file() for name in class_names)
 
 
 def class_file(few_shot: FewShot, form: str, class_name: str) -> Path:

@@ -16,8 +16,9 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from src.defrcn.data_types import XYXY, Annotation, DatasetInfo, FewShot, Record
-from src.defrcn.few_shot import class_file, draw
+from src.defrcn.few_shot import class_file, draw, has_files
 from src.defrcn.meta_coco import MAX_SIDE, image_path, with_classes
+from src.defrcn.meta_coco import load_few_shot as load_coco_few_shot
 from src.model_utils.errors import InputError
 from src.util import read_regular, suggestion
 
@@ -193,13 +194,17 @@ def _year(info: DatasetInfo, image_id: str, voc_root: Path) -> DatasetInfo:
 def load_few_shot(info: DatasetInfo, few_shot: FewShot) -> list[Record]:
     """Read a K-shot set: one record an object, class after class.
 
-    A class's list names images; all objects of the class in them, also difficult ones, are taken
-    or, if they are more than K, K of them. The draw is seeded by the set's seed (the official
-    code's is not): see `few_shot.draw`.
+    One's own may be in COCO's format, as `src.tools.draw_kshot` writes it: see
+    `meta_coco.load_few_shot`. Otherwise a class's list names images; all objects of the class in
+    them, also difficult ones, are taken or, if they are more than K, K of them. The draw is seeded
+    by the set's seed (the official code's is not): see `few_shot.draw`.
 
     Raises:
         InputError: a class has no list or no object, or a file is missing or wrong.
     """
+    lists = few_shot.voc_root is not None or has_files(few_shot, "voc", info.class_names)
+    if not lists and has_files(few_shot, "coco", info.class_names):
+        return load_coco_few_shot(info, few_shot)
     records = []
     folders: dict[Path, set[str]] = {}
     for index, name in enumerate(info.class_names):

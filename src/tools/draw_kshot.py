@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""Draw K-shot files for one's own data in COCO or YOLO format, in TFA's layout.
+"""Draw K-shot files for one's own data, in TFA's layout.
 
     python -m src.tools.draw_kshot --config_path=configs/mine.yaml --shots 1 2 3 5 10 --seeds 10
     python -m src.tools.draw_kshot --annotations=mine/train.json --output=mine/split --shots 5
@@ -11,13 +11,14 @@ sets are called NAME_train_{novel,all}_{K}shot_seed{S}.
 A draw depends on the annotations, on S and on the class's name. Sets are nested: the boxes of one
 shot are among those of two. As in TFA whole pictures are taken where that is possible, with all
 their boxes of the class, because a box that is left out would be trained as background. The files
-of a YOLO data set are in COCO's format too.
+are in COCO's format whatever the data set's is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -85,14 +86,17 @@ class ClassDraw:
 def read_content(info: DatasetInfo) -> tuple[Json, list[Record]]:
     """A data set as an annotation file in COCO's format, and the records of all its pictures.
 
-    Checks the whole set. A picture's id in YOLO format is its name below the images.
+    Checks the whole set.
     """
     records = READERS[info.format].load_records(info)
     if info.format == "coco":
         return read_json(info.annotations), records
     content = ground_truth_from_records(records, info.class_names, info.category_ids)
-    for image in content["images"]:
-        image["file_name"] = image["id"]
+    for image, record in zip(content["images"], records):
+        # a picture's id in YOLO format is its name below the images
+        in_folder = info.format == "voc"
+        name = os.path.relpath(record.file_name, info.image_root) if in_folder else image["id"]
+        image["file_name"] = Path(name).as_posix()
     for number, entry in enumerate(content["annotations"], start=1):
         entry["id"] = number
     return content, records
@@ -266,11 +270,6 @@ def _configured(options: argparse.Namespace, rest: list[str]) -> tuple[str, Data
             f"{suggestion(name, sets)}"
         )
     own, root = sets[name], Path(config.datasets_root)
-    if own.format == "voc":
-        raise InputError(
-            f"data.custom.{name}.format is voc: K-shot files are drawn for data in COCO or YOLO "
-            "format only; write lists of images, seed{S}/box_{K}shot_{class}_train.txt, by hand"
-        )
     if not (options.output or own.few_shot):
         raise InputError(f"name a folder with --output or data.custom.{name}.few_shot")
     info = resolve_dataset(f"{name}_train_all", datasets_root=root, custom=sets)
@@ -291,7 +290,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = command_parser(
         FLAGS,
         program="python -m src.tools.draw_kshot",
-        description="Draw seeded, nested K-shot files of data in COCO or YOLO format.",
+        description="Draw seeded, nested K-shot files of data of one's own.",
         epilog="With --config_path, --key=value flags change the configuration.",
     )
     options, rest = parser.parse_known_args(argv)

@@ -438,7 +438,7 @@ def test_the_same_k_shot_sets_are_drawn(tmp_path):
     settings = {name: json.loads(one.model_dump_json()) for name, one in custom.items()}
     config = {"datasets_root": str(tmp_path), "data": {"custom": settings}}
     write(tmp_path / "c.yaml", json.dumps(config))
-    for form in ("coco", "yolo"):
+    for form in custom:
         flags = [f"--config_path={tmp_path / 'c.yaml'}", f"--dataset={form}", "--shots", "1", "3"]
         assert draw_kshot.main([*flags, "--seeds=3"]) == 0
         assert draw_kshot.main([*flags, "--seeds=3"]) == 0  # the same draw once more
@@ -447,13 +447,18 @@ def test_the_same_k_shot_sets_are_drawn(tmp_path):
         for split, count in (("novel", 1), ("all", 3)):
             for shot in (1, 3):
                 name = f"{{}}_train_{split}_{shot}shot_seed{seed}"
-                (_, coco), (info, yolo) = (
-                    load(tmp_path, custom, name.format(form)) for form in ("coco", "yolo")
+                (_, coco), (_, voc), (_, yolo) = (
+                    load(tmp_path, custom, name.format(form)) for form in custom
                 )
-                assert plain(coco) == plain(yolo)
+                assert plain(coco) == plain(voc) == plain(yolo)
                 assert sum(len(one.annotations) for one in yolo) == count * shot
                 drawn.add(str(plain(yolo)))
     assert len(drawn) > 6
+    # a VOC set with lists of pictures is read by these
+    for name in CLASSES:
+        write(tmp_path / "shots_voc" / "seed0" / f"box_3shot_{name}_train.txt", "009\n004\n")
+    listed = load(tmp_path, custom, "voc_train_all_3shot_seed0")[1]
+    assert {Path(one.file_name).name for one in listed} == {"004.png", "009.png"}
     # box for box those of the whole set
     whole = {one.file_name: one for one in load(tmp_path, custom, "yolo_train_all")[1]}
     for one in yolo:

@@ -240,7 +240,7 @@ def test_by_configuration_and_back_through_the_loader(tmp_path, capsys):
         (["--config_path={root}/c.yaml", '--data.custom.mine.few_shot=""'], "name a folder with"),
         (
             ["--config_path={root}/c.yaml", "--data.custom.mine.format=voc"],
-            "COCO or YOLO format only",
+            r"folder of annotations .*train\.json does not exist",
         ),
         (["--config_path={root}/none.yaml"], r"none\.yaml: data\.custom is empty; K-shot files"),
         (["--config_path={root}/c.yaml", "--sed=1"], "--sed: unknown key"),
