@@ -327,6 +327,7 @@ class KernelEncoder(nn.Cell):
 
     def __init__(self, net: ResNet, library: str) -> None:
         super().__init__()
+        self.net = net
         self.stem = KernelStem(net.conv1, net.bn1, library, trained=False)
         blocks = [
             EncoderBlock(block, library, 2 if stage and not number else 1)
@@ -335,9 +336,12 @@ class KernelEncoder(nn.Cell):
         ]
         self.blocks = nn.CellList(blocks)
 
-    def construct(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, H / 32, W / 32, C), rounded up."""
-        out = self.stem(images)
+    def construct(self, images: Tensor, odd: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, H / 32, W / 32, C), rounded up; `odd`: see `pcb_resnet.ResNet`."""
+        if self.net.mindcv:
+            out = self.net.stem(images, odd).transpose(0, 2, 3, 1)
+        else:
+            out = self.stem(images)
         for block in self.blocks:
             out = block(out)
         return out

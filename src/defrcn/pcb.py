@@ -6,9 +6,8 @@ something else (ImageNet). A detection's score becomes a mix of itself and the c
 own vector and the prototype of its class. Only scores in (lower, upper] change, base classes
 keep theirs, and the order of detections stays.
 
-Letters: R boxes, K classes, D numbers of a vector, C channels of a feature map of h x w cells.
-Boxes are float32 (x1, y1, x2, y2) pixels of the image frame. All of it runs on the host but the
-encoder's feature map.
+Letters: R boxes, K classes, D numbers of a vector. Boxes are float32 (x1, y1, x2, y2) pixels of the
+image frame. All of it runs on the host but the encoder's network.
 """
 
 from __future__ import annotations
@@ -21,23 +20,15 @@ import numpy as np
 
 from src.model_utils.errors import InputError
 
-# Largest array of weights or pooled features that is made at once, in numbers (64 MB).
-MAX_NUMBERS = 1 << 24
-
 
 class Encoder(Protocol):
-    """What the block needs of a network; `pcb_encoder.ResNetEncoder` is one."""
+    """What the block needs of a network; `pcb_pooling.MapEncoder` is one way to have it."""
 
-    stride: int
-    """Pixels a cell of the feature map."""
     identity: str
     """What tells this encoder's results from those of any other."""
 
-    def feature_map(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 BGR -> (h, w, C) float32."""
-
-    def project(self, pooled: np.ndarray) -> np.ndarray:
-        """Pooled features (R, C) -> vectors (R, D) float32."""
+    def box_vectors(self, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """A picture (H, W, 3) uint8 BGR and boxes (R, 4) in it -> vectors (R, D) float32."""
 
 
 @dataclass(frozen=True)
@@ -79,74 +70,6 @@ class Prototypes:
     counts: np.ndarray
 
 
-def axis_weights(start: np.ndarray, end: np.ndarray, length: int) -> np.ndarray:
-    """How much each cell of one axis gives to a box's only bin.
-
-    The rules of `roi_align.axis_weights` (aligned, as many samples as the box has cells), with
-    the samples scattered instead of compared with every cell.
-
-    Args:
-        start: (R,) float32 cells, already moved by half a cell.
-        end: (R,) float32.
-        length: cells of the axis.
-
-    Returns:
-        (R, length) float32.
-    """
-    extent = end - start
-    count = np.ceil(extent)
-    samples = max(int(count.max(initial=0.0)), 1)
-    order = np.arange(samples, dtype=np.float32)
-    step = extent / np.maximum(count, 1)
-    point = start[:, None] + (order + np.float32(0.5)) * step[:, None]
-    used = (order < count[:, None]) & (point >= -1) & (point <= length)
-    share = used / np.maximum(count, 1)[:, None]
-    point = np.clip(point, 0, length - 1)
-    low = np.minimum(point.astype(np.int64), length - 1)
-    part = point - low
-    weights = np.zeros((len(start), length), np.float32)
-    rows = np.arange(len(start))[:, None]
-    np.add.at(weights, (rows, low), share * (1 - part))
-    np.add.at(weights, (rows, np.minimum(low + 1, length - 1)), share * part)
-    return weights
-
-
-def pool_boxes(
-    features: np.ndarray, boxes: np.ndarray, stride: int, max_numbers: int = MAX_NUMBERS
-) -> np.ndarray:
-    """ROIAlign with one bin, aligned, adaptive samples.
-
-    Args:
-        features: (h, w, C) float32.
-        boxes: (R, 4) float32, image frame.
-        stride: pixels a cell.
-        max_numbers: boxes are taken in chunks so that no array of theirs is larger.
-
-    Returns:
-        (R, C) float32.
-    """
-    height, width, channels = features.shape
-    cells = features.reshape(-1, channels)
-    edges = np.asarray(boxes, np.float32).reshape(-1, 4) / np.float32(stride) - np.float32(0.5)
-    pooled = np.empty((len(edges), channels), np.float32)
-    # A box has as many samples an axis as cells there, unless it reaches far beyond the map.
-    largest = max(len(cells), channels, 1 + int((edges[:, 2:] - edges[:, :2]).max(initial=0.0)))
-    chunk = max(max_numbers // largest, 1)
-    for first in range(0, len(edges), chunk):
-        x1, y1, x2, y2 = edges[first : first + chunk].T
-        by_row, by_column = axis_weights(y1, y2, height), axis_weights(x1, x2, width)
-        weights = (by_row[:, :, None] * by_column[:, None, :]).reshape(len(x1), -1)
-        pooled[first : first + chunk] = weights @ cells
-    return pooled
-
-
-def box_vectors(
-    encoder: Encoder, features: np.ndarray, boxes: np.ndarray, max_numbers: int = MAX_NUMBERS
-) -> np.ndarray:
-    """Vectors (R, D) of boxes of a picture, given its feature map."""
-    return encoder.project(pool_boxes(features, boxes, encoder.stride, max_numbers))
-
-
 def build_prototypes(
     encoder: Encoder,
     supports: Iterable[Support],
@@ -174,7 +97,7 @@ def build_prototypes(
                 f"{support.file_name}: the picture is {pixels.shape[1]} x {pixels.shape[0]} "
                 f"(width x height) but the annotation says {support.width} x {support.height}"
             )
-        vectors = box_vectors(encoder, encoder.feature_map(pixels), support.boxes)
+        vectors = encoder.box_vectors(pixels, support.boxes)
         if sums is None:
             sums = np.zeros((num_classes, vectors.shape[1]))
         np.add.at(sums, support.classes, vectors.astype(np.float64))
@@ -191,6 +114,11 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray((first * second).sum(1) / np.where(norms > 0, norms, 1), np.float32)
 
 
+def mixed(scores: np.ndarray, cosine: np.ndarray, alpha: np.float32) -> np.ndarray:
+    """Calibrated scores: alpha score + (1 - alpha) cosine, float32."""
+    return np.asarray(scores * alpha + cosine * (np.float32(1) - alpha), np.float32)
+
+
 class Calibrator:
     """Calibrates the scores of one picture's detections.
 
@@ -202,7 +130,7 @@ class Calibrator:
         lower: scores up to this stay.
         upper: scores above this stay.
         read: file name -> its picture.
-        feature_map: `(picture) -> (h, w, C)`; None asks the encoder. A cache comes in here.
+        vectors: `(picture, boxes) -> (R, D)`; None asks the encoder. A cache comes in here.
 
     Classes without a support box keep their scores as well.
     """
@@ -217,7 +145,7 @@ class Calibrator:
         lower: float,
         upper: float,
         read: Reader,
-        feature_map: Callable[[Picture], np.ndarray] | None = None,
+        vectors: Callable[[Picture, np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.encoder = encoder
         self.prototypes = prototypes
@@ -227,7 +155,7 @@ class Calibrator:
         self.lower = np.float32(lower)
         self.upper = np.float32(upper)
         self._read = read
-        self._feature_map = feature_map or (lambda picture: encoder.feature_map(picture.pixels))
+        self._vectors = vectors or (lambda picture, b: encoder.box_vectors(picture.pixels, b))
 
     def __call__(
         self, file_name: str, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
@@ -247,27 +175,29 @@ class Calibrator:
             InputError: the picture cannot be read.
         """
         return self._calibrated(
-            lambda: self._feature_map(self._read(file_name)), boxes, scores, classes
+            lambda chosen: self._vectors(self._read(file_name), chosen), boxes, scores, classes
         )
 
     def on_pixels(
         self, pixels: np.ndarray, boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray
     ) -> np.ndarray:
         """The same for a picture in memory, (H, W, 3) uint8 BGR, such as a video's frame."""
-        return self._calibrated(lambda: self.encoder.feature_map(pixels), boxes, scores, classes)
+        return self._calibrated(
+            lambda chosen: self.encoder.box_vectors(pixels, chosen), boxes, scores, classes
+        )
 
     def _calibrated(
         self,
-        features: Callable[[], np.ndarray],
+        vectors_of: Callable[[np.ndarray], np.ndarray],
         boxes: np.ndarray,
         scores: np.ndarray,
         classes: np.ndarray,
     ) -> np.ndarray:
-        """Features are computed only if a score lies in (lower, upper], compared in float32."""
+        """Vectors are computed only if a score lies in (lower, upper], compared in float32."""
         result, classes = np.array(scores, np.float32), np.asarray(classes, np.int64)
         chosen = (result > self.lower) & (result <= self.upper) & self.changes[classes]
         if chosen.any():
-            vectors = box_vectors(self.encoder, features(), np.asarray(boxes)[chosen])
+            vectors = vectors_of(np.asarray(boxes)[chosen])
             cosine = cosines(vectors, self.prototypes.vectors[classes[chosen]])
-            result[chosen] = result[chosen] * self.alpha + cosine * (np.float32(1) - self.alpha)
+            result[chosen] = mixed(result[chosen], cosine, self.alpha)
         return result

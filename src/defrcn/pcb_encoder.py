@@ -15,8 +15,10 @@ import numpy as np
 from mindspore import Tensor
 
 from src.defrcn.kernel_blocks import KernelEncoder
+from src.defrcn.pcb_pooling import MapEncoder
 from src.defrcn.pcb_resnet import ResNet, layout_of
 from src.util import idle_thread
+from src.weights.mindcv import is_mindcv, torchvision_names
 from src.weights.parameter_rules import shapes_of
 
 STRIDE = 32
@@ -71,11 +73,11 @@ def _pieces(length: int, part: int, margin: int) -> list[tuple[slice, slice, sli
     return found
 
 
-class ResNetEncoder:
-    """Pictures to feature maps, pooled features to vectors; see `pcb.Encoder`.
+class ResNetEncoder(MapEncoder):
+    """Pictures to feature maps, pooled features to vectors.
 
     Args:
-        params: a file's arrays, torchvision's names.
+        params: a file's arrays, torchvision's names or MindCV's.
         identity: what tells these weights from others, such as the file's SHA-256.
         source: the file, for messages.
         max_pixels: larger pictures go through in overlapping pieces, with the same result.
@@ -102,6 +104,9 @@ class ResNetEncoder:
         idle_wait: bool = False,
         library: str = "",
     ) -> None:
+        self.mindcv = is_mindcv(params)
+        if self.mindcv:
+            params = torchvision_names(params)
         self.layout = layout_of(shapes_of(params), source)
         self.identity = identity
         self.max_pixels = max_pixels
@@ -112,7 +117,7 @@ class ResNetEncoder:
         self._step = self._compile(params, library)
 
     def _compile(self, params: Mapping[str, np.ndarray], library: str) -> Callable:
-        net = ResNet(self.layout, masked=self.shape_step > 0)
+        net = ResNet(self.layout, masked=self.shape_step > 0, mindcv=self.mindcv)
         for parameter in net.get_parameters():
             parameter.requires_grad = False
             parameter.set_data(Tensor(np.asarray(params[parameter.name], np.float32)))
@@ -121,14 +126,14 @@ class ResNetEncoder:
             by_kernels = KernelEncoder(net, library)
 
             @ms.jit(fullgraph=True)
-            def encode(images: Tensor, size: Tensor) -> Tensor:
-                return by_kernels(images)
+            def encode(images: Tensor, size: Tensor, odd: Tensor) -> Tensor:
+                return by_kernels(images, odd)
 
         else:
 
             @ms.jit(fullgraph=True)
-            def encode(images: Tensor, size: Tensor) -> Tensor:
-                return net(images, size).transpose(0, 2, 3, 1)
+            def encode(images: Tensor, size: Tensor, odd: Tensor) -> Tensor:
+                return net(images, size, odd).transpose(0, 2, 3, 1)
 
         if self.shape_step:
             return encode
@@ -140,9 +145,13 @@ class ResNetEncoder:
         channels = self.layout.out_channels[-1]
         shape = (-(-height // STRIDE), -(-width // STRIDE), channels)
         result = np.empty(shape, np.float32)
-        for piece in tiles(height, width, self.layout.reach(), self.max_pixels):
+        # After the stem, of the whole picture: a piece begins at an even cell.
+        odd = np.array([-(-side // 2) % 2 for side in (height, width)], np.float32)
+        # MindCV's pooling may look one cell of the stem further.
+        reach = self.layout.reach() + 2 * self.mindcv
+        for piece in tiles(height, width, reach, self.max_pixels):
             rows, columns, to_rows, to_columns, from_rows, from_columns = piece
-            found = self._encode(normalised(pixels[rows, columns]))
+            found = self._encode(normalised(pixels[rows, columns]), odd)
             result[to_rows, to_columns] = found[from_rows, from_columns]
         return result
 
@@ -151,7 +160,7 @@ class ResNetEncoder:
         weight, bias = self._fc
         return np.asarray(pooled @ weight.T + bias, np.float32)
 
-    def _encode(self, image: np.ndarray) -> np.ndarray:
+    def _encode(self, image: np.ndarray, odd: np.ndarray) -> np.ndarray:
         height, width = image.shape[1:]
         if self.shape_step:
             sides = (-height % self.shape_step, -width % self.shape_step)
@@ -159,6 +168,6 @@ class ResNetEncoder:
         size = Tensor(np.array([height, width], np.int32))
         # The first call compiles, which is this thread's own work.
         with idle_thread(self.idle_wait and self._calls > 0):
-            found = self._step(Tensor(image[None]), size).asnumpy()[0]
+            found = self._step(Tensor(image[None]), size, Tensor(odd)).asnumpy()[0]
         self._calls += 1
         return found

@@ -3,8 +3,9 @@
 
 It differs from the detector's backbone: a stage's stride sits in the 3x3 convolution, pictures
 are RGB with ImageNet's statistics, and parameters have torchvision's names (`layer1.0.bn1.bias`).
-Depth and widths follow from a file's names and shapes, so ResNet-50, -101, -152 and narrow ones
-of the same layout are the same code. Feature maps are (N, C, H, W) float32, stride 32.
+Depth and widths follow from a file's names and shapes, so ResNet-26, -50, -101, -152 and narrow
+ones of the same layout are the same code; so are MindCV's, whose first pooling begins elsewhere.
+Feature maps are (N, C, H, W) float32, stride 32.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ def layout_of(shapes: Mapping[str, Shape], source: object) -> EncoderLayout:
         InputError: the names are not those of a torchvision ResNet of bottlenecks, or the shapes
             contradict each other.
     """
-    advice = "convert resnet101-5d3b4d8f.pth with src/pth2ckpt.py"
+    advice = (
+        "convert resnet101-5d3b4d8f.pth with src/pth2ckpt.py, or take a ResNet of bottlenecks of "
+        "MindCV's, or the .yaml of an ONNX file"
+    )
     layout = encoder_layout(shapes, source, advice)
     PCB_RULE.check(shapes, layout.shapes(), source)
     return layout
@@ -121,6 +125,23 @@ def _normed(convolution: Conv, norm: nn.Cell, features: Tensor, batch_statistics
     return ops.bias_add(convolution(features, weight), shift)
 
 
+def max_pool_same(features: Tensor, odd: Tensor) -> Tensor:
+    """3x3 max pooling, stride 2, of values that are not negative, with MindSpore's "same" padding.
+
+    Args:
+        features: (N, C, H, W).
+        odd: (2,) float32, 1 where the picture's height or width here is odd: only then does the
+            first window begin one cell outside, as torchvision's always does.
+    """
+    row = ops.zeros_like(features[:, :, :1, :])
+    outside = ops.concat((row, features, row), 2)
+    features = odd[0] * outside + (1 - odd[0]) * ops.concat((features, row, row), 2)
+    column = ops.zeros_like(features[:, :, :, :1])
+    outside = ops.concat((column, features, column), 3)
+    features = odd[1] * outside + (1 - odd[1]) * ops.concat((features, column, column), 3)
+    return ops.MaxPool(3, 2, "valid")(features)
+
+
 class ResNet(nn.Cell):
     """The whole network.
 
@@ -131,22 +152,30 @@ class ResNet(nn.Cell):
             function keeps the mode of its first call.
         masked: the picture is smaller than the tensor; the cells beyond it are zeroed in front
             of every convolution that looks at neighbours, so that features stay the same.
+        mindcv: pool after the stem as MindCV's ResNets do.
 
     Inputs:
         - **images** (Tensor) - (N, 3, H, W) float32, RGB, normalised, 0 beyond the picture.
         - **size** (Tensor) - (2,) int32 height, width of the picture; used if `masked`.
+        - **odd** (Tensor) - (2,) float32, see `max_pool_same`; used if `mindcv`.
 
     Outputs:
         Tensor (N, C, H / 32, W / 32) float32, rounded up.
     """
 
     def __init__(
-        self, layout: EncoderLayout, *, batch_statistics: bool = False, masked: bool = False
+        self,
+        layout: EncoderLayout,
+        *,
+        batch_statistics: bool = False,
+        masked: bool = False,
+        mindcv: bool = False,
     ) -> None:
         super().__init__()
         if masked and batch_statistics:
             raise ValueError("the batch's statistics would count what lies beyond the picture")
         self.masked = masked
+        self.mindcv = mindcv
         self.batch_statistics = batch_statistics
         self.conv1 = Conv(3, layout.stem_channels, 7, 2)
         self.bn1 = (BatchNorm if batch_statistics else FrozenBatchNorm)(layout.stem_channels)
@@ -158,15 +187,12 @@ class ResNet(nn.Cell):
         self.fc.bias.set_data(Tensor(np.zeros(shape[0], np.float32)))
         self.set_train(batch_statistics)
 
-    def construct(self, images: Tensor, size: Tensor) -> Tensor:
+    def construct(self, images: Tensor, size: Tensor, odd: Tensor | None = None) -> Tensor:
         """See the class."""
         stem, masks = None, (None,) * NUM_STAGES
         if self.masked:
             stem, masks = self._masks(images, size)
-        out = ops.relu(_normed(self.conv1, self.bn1, images, self.batch_statistics))
-        if stem is not None:
-            out = out * stem
-        out = max_pool_after_relu(out)
+        out = self.stem(images, odd, stem)
         for block in self.layer1:
             out = block(out, masks[0])
         # The stride sits in the 3x3 of a stage's first block, whose input has the size before.
@@ -180,6 +206,13 @@ class ResNet(nn.Cell):
         for block in self.layer4[1:]:
             out = block(out, masks[3])
         return out
+
+    def stem(self, images: Tensor, odd: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        """The first convolution and the pooling: (N, 3, H, W) -> (N, C, H / 4, W / 4)."""
+        out = ops.relu(_normed(self.conv1, self.bn1, images, self.batch_statistics))
+        if mask is not None:
+            out = out * mask
+        return max_pool_same(out, odd) if self.mindcv else max_pool_after_relu(out)
 
     def classify(self, images: Tensor, size: Tensor, share: Tensor) -> Tensor:
         """Pool each map with the weights `share` (N, 1, H / 32, W / 32), then `fc`: (N, D)."""

@@ -30,6 +30,7 @@ import numpy as np
 from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, writing
 from src.weights.ckpt_format import read_ckpt, write_ckpt
+from src.weights.mindcv import ADVICE, is_mindcv
 from src.weights.parameter_rules import refuse_older_port
 
 logger = logging.getLogger(__name__)
@@ -67,18 +68,22 @@ class TrainingCheckpoint:
     state: Arrays
 
 
-def load_weights(path: PathLike) -> Arrays:
+def load_weights(path: PathLike, *, mindcv: bool = False) -> Arrays:
     """Read a plain MindSpore checkpoint.
 
     The CRC is checked when the file has one, as every file of this project does, and the
     manifest's checksum when a manifest lies beside it.
 
+    Args:
+        path: the `.ckpt` file.
+        mindcv: whether it may be a ResNet of MindCV, with that project's names.
+
     Returns:
         Arrays by parameter name; bfloat16 comes as float32. Text entries are left out.
 
     Raises:
-        InputError: the file is missing, damaged, no MindSpore checkpoint, or one of the older
-            MindSpore port.
+        InputError: the file is missing, damaged, no MindSpore checkpoint, one of the older
+            MindSpore port, or unasked one of MindCV.
     """
     source = Path(path)
     if not source.is_file():
@@ -93,7 +98,11 @@ def load_weights(path: PathLike) -> Arrays:
     params, has_crc = read_ckpt(source)
     if not has_crc:
         logger.info("%s has no CRC: damage to its numbers would go unnoticed", source)
-    refuse_older_port(params, source)
+    if is_mindcv(params):
+        if not mindcv:
+            raise InputError(f"{source} is a ResNet of MindCV; {ADVICE}")
+    else:
+        refuse_older_port(params, source)
     return params
 
 
