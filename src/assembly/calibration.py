@@ -7,14 +7,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from src.assembly.data import encoder_path, read_sets
-from src.assembly.training import kernels_of
+from src.assembly.data import read_sets
+from src.assembly.encoders import make_encoder
 from src.calibration.cache import FeatureCache, read_entry, write_entry
 from src.calibration.pictures import reader, support_boxes
 from src.calibration.support_set import FILE_NAME, SupportSet, read_support_set
@@ -26,20 +25,16 @@ from src.defrcn.pcb import (
     Picture,
     Prototypes,
     Support,
+    Vectors,
     build_prototypes,
 )
-from src.defrcn.pcb_encoder import ResNetEncoder
-from src.kernels.library import has_fast_products
+from src.defrcn.pcb_pooling import MapEncoder
 from src.model_utils.config import Config
 from src.model_utils.errors import InputError
 from src.model_utils.set_names import is_few_shot
 from src.util import sha256_file
-from src.weights.checkpoint import load_weights
 
 logger = logging.getLogger(__name__)
-
-# With fixed input shapes, heights and widths are padded to multiples of this (pixels).
-SHAPE_STEP = 128
 
 
 def make_calibrator(
@@ -83,44 +78,7 @@ def make_calibrator(
         lower=pcb.lower,
         upper=pcb.upper,
         read=reader(config.data.max_image_pixels),
-        feature_map=_CachedMaps(config, encoder) if pcb.cache_features else None,
-    )
-
-
-def make_encoder(config: Config) -> Encoder:
-    """Load the encoder that `test.pcb.modeltype` and `pcb_modelpath` name.
-
-    The only kind so far is `resnet`; another one is another `pcb.Encoder` made here.
-
-    Raises:
-        InputError: there is no such file, or it is no such network.
-    """
-    path = encoder_path(config)
-    exact = config.input.input_shapes == "exact"
-    kernels = kernels_of(config)
-    return _resnet(
-        path,
-        sha256_file(path),
-        config.test.pcb.max_pixels,
-        0 if exact else SHAPE_STEP,
-        config.device_target == "CPU",
-        str(kernels) if kernels and has_fast_products(kernels) else "",
-    )
-
-
-@lru_cache(maxsize=1)
-def _resnet(
-    path: Path, identity: str, max_pixels: int, shape_step: int, idle_wait: bool, library: str
-) -> ResNetEncoder:
-    """Several test sets, and evaluations during training, share what is compiled."""
-    return ResNetEncoder(
-        load_weights(path),
-        identity=identity,
-        source=path,
-        max_pixels=max_pixels,
-        shape_step=shape_step,
-        idle_wait=idle_wait,
-        library=library,
+        vectors=_cached(config, encoder) if pcb.cache_features else None,
     )
 
 
@@ -283,14 +241,22 @@ def _prototype_entry(
     return Path(config.test.pcb.cache_dir) / "prototypes" / f"{digest[:32]}.npz", key
 
 
+def _cached(config: Config, encoder: Encoder) -> Vectors | None:
+    """Vectors by way of kept maps; None for an encoder that makes no map."""
+    if isinstance(encoder, MapEncoder):
+        return _CachedMaps(config, encoder)
+    logger.warning("test.pcb.cache_features: the encoder looks at each box; nothing is kept")
+    return None
+
+
 class _CachedMaps:
-    """Feature maps of test pictures, kept in `test.pcb.cache_dir`.
+    """Vectors of boxes of test pictures, whose feature maps are kept in `test.pcb.cache_dir`.
 
     Raises:
         InputError: the folder is not named.
     """
 
-    def __init__(self, config: Config, encoder: Encoder) -> None:
+    def __init__(self, config: Config, encoder: MapEncoder) -> None:
         pcb = config.test.pcb
         if not pcb.cache_dir:
             raise InputError(
@@ -302,12 +268,11 @@ class _CachedMaps:
             Path(pcb.cache_dir) / "features", encoder.identity, int(pcb.cache_gigabytes * 1e9)
         )
 
-    def __call__(self, picture: Picture) -> np.ndarray:
+    def __call__(self, picture: Picture, boxes: np.ndarray) -> np.ndarray:
         """See `pcb.Calibrator`."""
-        stride = self.encoder.stride
         height, width = picture.pixels.shape[:2]
-        features = self.cache.get(picture.sha256, (-(-height // stride), -(-width // stride)))
+        features = self.cache.get(picture.sha256, self.encoder.map_shape(height, width))
         if features is None:
             features = self.encoder.feature_map(picture.pixels)
             self.cache.put(picture.sha256, features)
-        return features
+        return self.encoder.pooled_vectors(features, (height, width), boxes)

@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""From the configuration to files: data sets by name and by content, weights of the calibration.
+"""From the configuration to files: data sets by name and by content.
 
 No MindSpore here: tools that train nothing read data sets too.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from src.calibration.support_set import SupportSet
@@ -19,7 +18,7 @@ from src.data.batching import Preprocessing, parse_shapes
 from src.dataset import load_dataset, open_dataset
 from src.defrcn.built_datacategory import resolve_dataset
 from src.defrcn.data_types import DatasetInfo, Record
-from src.model_utils.config import Config, require_path
+from src.model_utils.config import Config
 from src.model_utils.set_names import is_few_shot, parse_name
 from src.util import sha256_file
 
@@ -103,21 +102,6 @@ def read_training_data(config: Config) -> TrainingData:
         digest.update(json.dumps(_described(record)).encode())
     drawn = config.data.official_vocsplit_sampling
     return TrainingData(info, records, support, "" if drawn else digest.hexdigest())
-
-
-def encoder_path(config: Config) -> Path:
-    """The calibration block's weights, which `pcb_modelpath` names.
-
-    Raises:
-        InputError: there is no such file; the message says how it is made.
-    """
-    target = shlex.quote(config.pcb_modelpath or "res101_ms.ckpt")
-    how = (
-        "make it of torchvision's resnet101-5d3b4d8f.pth with `python src/pth2ckpt.py --input "
-        f"resnet101-5d3b4d8f.pth --output {target}` (pictures unlike ImageNet's: `python -m "
-        "src.tools.pretrain_encoder`), or set test.pcb.enable to false"
-    )
-    return require_path("pcb_modelpath", config.pcb_modelpath, how, kind="file")
 
 
 def content_digest(config: Config, names: Sequence[str]) -> str:

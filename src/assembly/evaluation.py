@@ -10,7 +10,8 @@ from pathlib import Path
 
 from src import detecteval
 from src.assembly.calibration import make_calibrator
-from src.assembly.data import encoder_path, preprocessing, read_sets
+from src.assembly.data import preprocessing, read_sets
+from src.assembly.encoders import check_encoder
 from src.assembly.training import load_into, shared_mindrecord
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
@@ -68,7 +69,7 @@ def open_test_sets(
             classes.
     """
     if config.test.pcb.enable:
-        encoder_path(config)  # before a training of hours, not after it
+        check_encoder(config)  # before a training of hours, not after it
     sets: list[TestSet] = []
     for name in config.data.test:
         info, records = read_sets(config, (name,))

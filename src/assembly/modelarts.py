@@ -50,10 +50,14 @@ def on_this_machine(config: Config) -> Config:
         value = getattr(config, key)
         if value:
             changes[key] = str(cache / folder / value)
-    before = config.test.report_before
-    if before and config.checkpoint_url:
-        place = str(cache / "checkpoint" / before)
-        changes["test"] = config.test.model_copy(update={"report_before": place})
+    test, checkpoints = {}, cache / "checkpoint"
+    if config.checkpoint_url and config.test.report_before:
+        test["report_before"] = str(checkpoints / config.test.report_before)
+    if config.checkpoint_url and config.test.pcb.encoder:
+        path = str(checkpoints / config.test.pcb.encoder)
+        test["pcb"] = config.test.pcb.model_copy(update={"encoder": path})
+    if test:
+        changes["test"] = config.test.model_copy(update=test)
     for key in _RESULTS:
         _check_kept(key, changes.get(key, ""), cache / "train")
     for section in ("watch", "profile"):

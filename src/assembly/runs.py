@@ -55,6 +55,7 @@ def _check_starts_stay(config: Config, folder: Path) -> None:
 def _needed(config: Config) -> list[Path]:
     """What a new run uses and may lie in its folder: data, words of the command, its output."""
     found = [getattr(config, key) for key in (*_DATA, *_STARTS, "pcb_modelpath")]
+    found.append(config.test.pcb.encoder)
     found += [word.rpartition("=")[2] for word in sys.argv[1:]]
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):

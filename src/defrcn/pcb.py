@@ -43,6 +43,10 @@ Reader = Callable[[str], Picture]
 """File name -> its picture; raises InputError where it cannot be read."""
 
 
+Vectors = Callable[[Picture, np.ndarray], np.ndarray]
+"""A picture and boxes (R, 4) in it -> vectors (R, D) float32."""
+
+
 @dataclass(frozen=True)
 class Support:
     """Support boxes of one picture.
@@ -130,7 +134,7 @@ class Calibrator:
         lower: scores up to this stay.
         upper: scores above this stay.
         read: file name -> its picture.
-        vectors: `(picture, boxes) -> (R, D)`; None asks the encoder. A cache comes in here.
+        vectors: None asks the encoder. A cache comes in here.
 
     Classes without a support box keep their scores as well.
     """
@@ -145,7 +149,7 @@ class Calibrator:
         lower: float,
         upper: float,
         read: Reader,
-        vectors: Callable[[Picture, np.ndarray], np.ndarray] | None = None,
+        vectors: Vectors | None = None,
     ) -> None:
         self.encoder = encoder
         self.prototypes = prototypes

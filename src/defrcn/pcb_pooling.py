@@ -123,4 +123,5 @@ class MapEncoder(ABC):
 
     def box_vectors(self, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """See `pcb.Encoder`."""
-        return self.pooled_vectors(self.feature_map(pixels), pixels.shape[:2], boxes)
+        height, width = pixels.shape[:2]
+        return self.pooled_vectors(self.feature_map(pixels), (height, width), boxes)

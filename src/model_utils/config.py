@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ValidationError
@@ -37,11 +37,13 @@ __all__ = [
     "describe_keys",
     "fill_shot_seed",
     "load_config",
+    "read_section",
     "require_path",
     "to_plain",
     "to_yaml",
 ]
 
+AnySection = TypeVar("AnySection", bound=Section)
 OVERLAY = "overlay"  # the flag of files that are laid over a configuration
 _CUSTOM = "data.custom"
 _MOST_PROBLEMS = 100  # told at once
@@ -92,17 +94,42 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     try:
         config = Config.model_validate(_tuples(tree))
     except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start : error.end])
-        problems.append(f"{path}: a text holds {half}, which is half a character; correct it")
+        problems.append(_half_character(error, path))
     except ValidationError as error:
         problems += _validation_problems(error, sources, str(path))
     if problems:
-        if len(problems) == 1:
-            raise InputError(problems[0])
-        more = "" if len(problems) < _MOST_PROBLEMS else " or more"
-        shown = "\n  ".join(problems[:_MOST_PROBLEMS])
-        raise InputError(f"{path}: {len(problems)} problems{more}\n  {shown}")
+        raise _refusal(problems, path)
     return fill_shot_seed(config)
+
+
+def read_section(path: Path, kind: type[AnySection], flag: str) -> AnySection:
+    """Read a YAML file of its own, with the checks of a configuration; `flag` named it.
+
+    Raises:
+        InputError: As `load_config`.
+    """
+    tree = read_tree(path, flag)
+    try:
+        return kind.model_validate(_tuples(tree))
+    except UnicodeEncodeError as error:
+        raise InputError(_half_character(error, path)) from error
+    except ValidationError as error:
+        known = _all_keys(kind)
+        raise _refusal(_validation_problems(error, {}, str(path), known), path) from error
+
+
+def _half_character(error: UnicodeEncodeError, path: str | os.PathLike[str]) -> str:
+    half = ascii(error.object[error.start : error.end])
+    return f"{path}: a text holds {half}, which is half a character; correct it"
+
+
+def _refusal(problems: Sequence[str], path: str | os.PathLike[str]) -> InputError:
+    """One problem as a sentence, several as lines below the file's name."""
+    if len(problems) == 1:
+        return InputError(problems[0])
+    more = "" if len(problems) < _MOST_PROBLEMS else " or more"
+    shown = "\n  ".join(problems[:_MOST_PROBLEMS])
+    return InputError(f"{path}: {len(problems)} problems{more}\n  {shown}")
 
 
 def fill_shot_seed(config: Config) -> Config:
@@ -241,19 +268,25 @@ def _hint(key: str, known: Iterable[str], dashes: str = "") -> str:
     return f" (did you mean {' or '.join(dashes + name for name in found[:3])}?)" if found else ""
 
 
-def _validation_problems(error: ValidationError, sources: Sources, path: str) -> list[str]:
-    """Return one line a problem: the file or flag that set the key, the key, what is wrong."""
+def _validation_problems(
+    error: ValidationError, sources: Sources, path: str, known: Sequence[str] = ()
+) -> list[str]:
+    """Return one line a problem: the file or flag that set the key, the key, what is wrong.
+
+    `known` are the keys that there are, if not those of a configuration.
+    """
     lines = []
     for problem in error.errors(include_url=False)[:_MOST_PROBLEMS]:
         key = ".".join(str(part) for part in problem["loc"])
         source = _source(key, sources, path)
         kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-        gone = removal(key, problem["input"])
+        gone = None if known else removal(key, problem["input"])
         if gone:
             message = gone
         elif kind == "extra_forbidden":
             dotted = "." in str(problem["loc"][-1])
-            hint = "; nest it: dots are for flags only" if dotted else _hint(key, _keys_for(key))
+            names = known or _keys_for(key)
+            hint = "; nest it: dots are for flags only" if dotted else _hint(key, names)
             message = f"unknown key{hint}"
         elif kind == "missing":
             message = "is missing"

@@ -186,7 +186,9 @@ class PCB(Section):
     """Prototypical calibration block, in evaluation after few-shot training (section 3.4)."""
 
     enable: bool = Field(default=False, description="calibrate the scores of detections")
-    modeltype: Literal["resnet"] = Field(default="resnet", description="kind of the encoder")
+    encoder: str = Field(
+        default="", description="a ResNet's .ckpt or an ONNX file's .yaml; empty: pcb_modelpath"
+    )
     alpha: Fraction = Field(default=0.5, description="alpha score + (1 - alpha) cosine")
     upper: Fraction = Field(default=1.0, description="scores above this stay as they are")
     lower: Fraction = Field(default=0.05, description="scores up to this stay as they are")

@@ -11,6 +11,10 @@ REMOVED: Mapping[str, str] = {
         "MindSpore's own summary files are no longer written; take the key out, and set "
         "watch.tensorboard for curves"
     ),
+    "test.pcb.modeltype": (
+        "the kind of the encoder is seen from its file; take the key out, and name another one "
+        "than pcb_modelpath in test.pcb.encoder"
+    ),
     "model.backbone.norm=GN": (
         "group normalisation is no longer there; write BN to train from scratch, with several "
         "pictures a step, or FrozenBN with pre-trained weights"

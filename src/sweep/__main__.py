@@ -28,7 +28,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.assembly.data import content_digest, encoder_path
+from src.assembly.data import content_digest
+from src.assembly.encoder_files import encoder_identity, encoder_key, encoder_path
 from src.assembly.schedule import real_schedule
 from src.defrcn.built_datacategory import resolve_dataset
 from src.model_utils.command_line import Flags, command_parser
@@ -194,14 +195,9 @@ def _run(
     contents: _Contents,
 ) -> Run:
     cards = config.device_num if config.run_distribute else 1
-    files = {"model_pretrained_path": start}
-    if config.test.pcb.enable:
-        # now, and not when the first training has ended
-        files["pcb_modelpath"] = (
-            Path(config.pcb_modelpath) if contents.dry_run else encoder_path(config)
-        )
     checksums = {
-        **{key: _checksum(str(path)) for key, path in files.items()},
+        "model_pretrained_path": _checksum(str(start)),
+        **(_encoder(config, contents.dry_run) if config.test.pcb.enable else {}),
         "data.train": contents(config, config.data.train),
         "data.test": contents(config, config.data.test),
     }
@@ -212,6 +208,25 @@ def _run(
         iterations=real_schedule(config, cards).max_steps,
         images_per_iteration=config.solver.images_per_card * cards,
     )
+
+
+def _encoder(config: Config, dry_run: bool) -> dict[str, str]:
+    """The encoder's hash by the key that names it; now, and not when the first training has ended.
+
+    Empty if there is no such file in a dry run.
+    """
+    key = encoder_key(config)
+    try:
+        return {key: _identity(str(encoder_path(config)), key)}
+    except InputError:
+        if not dry_run:
+            raise
+        return {key: ""}
+
+
+@functools.lru_cache(maxsize=8)
+def _identity(path: str, key: str) -> str:
+    return encoder_identity(Path(path), key)
 
 
 @functools.lru_cache(maxsize=8)

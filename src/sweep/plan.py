@@ -69,6 +69,7 @@ WITHOUT_EFFECT = (
     "test.visualize_images",
     "test.report",
     "test.report_before",
+    "test.pcb.encoder",
     "test.pcb.cache_dir",
     "test.pcb.cache_features",
     "test.pcb.cache_gigabytes",

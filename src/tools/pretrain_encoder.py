@@ -36,8 +36,8 @@ from src.assembly.device import start_device
 from src.calibration.pictures import read_picture
 from src.data.transforms import clip_boxes, to_xyxy
 from src.defrcn.built_datacategory import Annotation, Record
-from src.defrcn.pcb import axis_weights, pool_boxes
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
+from src.defrcn.pcb_pooling import axis_weights, pool_boxes
 from src.defrcn.pcb_resnet import ResNet
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config

@@ -8,12 +8,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from src.assembly import calibration as assembly_pcb
 from src.assembly import data as assembly_data
+from src.assembly import encoders
 from src.assembly.calibration import make_calibrator, supports_of
 from src.data.batching import Batch
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, Record
-from src.defrcn.pcb import box_vectors, cosines
+from src.defrcn.pcb import cosines
 from src.defrcn.pcb_encoder import ResNetEncoder
 from src.engine.inference import Network, detect, rows_of
 from src.model_utils.config import load_config
@@ -100,14 +100,13 @@ def test_it_calibrates_novel_classes_of_any_data_set(tree, counted):
     encoder = calibrate.encoder
     support = {0: ("a.png", [5, 6, 12.5, 14]), 1: ("b.png", [9, 8, 16, 14])}
     expected = SCORES.copy()
-    features = encoder.feature_map(cv2.imread(name))
     for row, index in ((1, 1), (2, 0)):
         file, box = support[index]
-        own = encoder.feature_map(cv2.imread(str(tree / "toy" / "images" / file)))
+        own = cv2.imread(str(tree / "toy" / "images" / file))
         # 50 x 30 becomes 107 x 64 and 40 x 60 becomes 64 x 96: heights bring 107 back to 50.
         box = np.array([box]) * ([64 / 30 * 50 / 107, 1] * 2 if index == 0 else 1)
-        prototype = box_vectors(encoder, own, box.astype(np.float32))
-        vector = box_vectors(encoder, features, BOXES[row : row + 1])
+        prototype = encoder.box_vectors(own, box.astype(np.float32))
+        vector = encoder.box_vectors(cv2.imread(name), BOXES[row : row + 1])
         expected[row] = 0.5 * SCORES[row] + 0.5 * cosines(vector, prototype)[0]
     np.testing.assert_allclose(result, expected, atol=1e-5)
     assert result[1] == pytest.approx(0.75, abs=1e-5)  # its own prototype
@@ -133,7 +132,7 @@ def test_settings_arrive(tree):
     assert (made.alpha, made.lower, made.upper) == tuple(map(np.float32, (0.25, 0.1, 0.8)))
     assert made.encoder.max_pixels == 123456 and made.encoder.shape_step == 0
     fixed = calibrator(tree, "--input.input_shapes=[[64, 64]]")
-    assert fixed.encoder.shape_step == assembly_pcb.SHAPE_STEP
+    assert fixed.encoder.shape_step == encoders.SHAPE_STEP
     np.testing.assert_allclose(fixed.prototypes.vectors, made.prototypes.vectors, atol=1e-5)
 
 

@@ -11,19 +11,17 @@ from src.defrcn.pcb import (
     Calibrator,
     Prototypes,
     Support,
-    axis_weights,
-    box_vectors,
     build_prototypes,
     cosines,
-    pool_boxes,
 )
+from src.defrcn.pcb_pooling import MapEncoder, axis_weights, pool_boxes
 from src.model_utils.errors import InputError
 from tests.golden import golden
 
 MAX_PIXELS = 10**6
 
 
-class MeanColour:
+class MeanColour(MapEncoder):
     """An encoder one can calculate by hand: each cell is its own mean colour."""
 
     stride = 8
@@ -88,7 +86,7 @@ def test_memory_of_pooling_is_bounded(monkeypatch):
         seen.append(len(start) * length)
         return axis_weights(start, end, length)
 
-    monkeypatch.setattr("src.defrcn.pcb.axis_weights", watched)
+    monkeypatch.setattr("src.defrcn.pcb_pooling.axis_weights", watched)
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 200, (500, 2)).astype(np.float32)
     boxes = np.concatenate([corners, corners + 50], 1)
@@ -190,12 +188,12 @@ def test_a_cache_stands_in_for_the_encoder(tmp_path):
     name = picture(tmp_path / "a.png")
     asked = []
 
-    def feature_map(given):
+    def vectors(given, boxes):
         asked.append(given)
-        return np.full((8, 12, 3), (100, 101, 100), np.float32)
+        return np.full((len(boxes), 3), (0, 1, 0), np.float32)
 
     encoder = MeanColour()
-    calibrate = calibrator(encoder, feature_map=feature_map)
+    calibrate = calibrator(encoder, vectors=vectors)
     box = np.array([[16, 16, 32, 32]], np.float32)
     assert calibrate(name, box, np.array([0.2]), np.array([1]))[0] == pytest.approx(0.6)
     assert encoder.pictures == 0 and asked[0].pixels.shape == (64, 96, 3)
@@ -245,5 +243,6 @@ def test_bad_pictures_are_named(tmp_path):
 
 def test_vectors_of_boxes_go_through_the_last_layer():
     features = np.full((4, 4, 3), 7, np.float32)
-    vectors = box_vectors(MeanColour(), features, np.array([[0, 0, 16, 16]], np.float32))
+    boxes = np.array([[0, 0, 16, 16]], np.float32)
+    vectors = MeanColour().pooled_vectors(features, (32, 32), boxes)
     np.testing.assert_allclose(vectors, [[-93, -93, -93]], rtol=1e-6)

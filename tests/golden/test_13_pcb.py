@@ -12,7 +12,6 @@ from src.defrcn.pcb import (
     Calibrator,
     Prototypes,
     Support,
-    box_vectors,
     build_prototypes,
 )
 from src.defrcn.pcb_encoder import ResNetEncoder
@@ -95,7 +94,7 @@ def test_vectors_and_scores(encoder, case, query):
     chosen = (scores > np.float32(case["lower"])) & (scores <= np.float32(case["upper"]))
     assert chosen.sum() == len(features)
     if len(features):
-        found = box_vectors(encoder, encoder.feature_map(cv2.imread(name)), boxes[chosen])
+        found = encoder.box_vectors(cv2.imread(name), boxes[chosen])
         scale = np.abs(features).max()
         np.testing.assert_allclose(found, features, rtol=0, atol=VECTORS * scale)
     calibrate = calibrator(case, encoder, prototypes_of(case))

@@ -98,7 +98,6 @@ OFFICIAL = {
     "test.nms_threshold": ("MODEL.ROI_HEADS.NMS_THRESH_TEST", float),
     "test.detections_per_image": ("TEST.DETECTIONS_PER_IMAGE", int),
     "test.pcb.enable": ("TEST.PCB_ENABLE", bool),
-    "test.pcb.modeltype": ("TEST.PCB_MODELTYPE", str),
     "test.pcb.alpha": ("TEST.PCB_ALPHA", float),
     "test.pcb.upper": ("TEST.PCB_UPPER", float),
     "test.pcb.lower": ("TEST.PCB_LOWER", float),
@@ -113,7 +112,7 @@ OURS_ALONE = (
     "test.eval_period test.visualize_images test.eval_at_end log.period checkpoint.period "
     "checkpoint.keep_last resume overwrite shot_seed data.official_vocsplit_sampling test.report "
     "test.report_before "
-    "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support "
+    "test.metric test.pcb.cache_dir test.pcb.cache_features test.pcb.any_support test.pcb.encoder "
     "test.pcb.cache_gigabytes test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
     "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "
     "amp_level amp_dtype jit_level solver.loss_scale solver.loss_scale_window "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from src.defrcn.built_datacategory import XYWH, Annotation, Record
-from src.defrcn.pcb import box_vectors, cosines
+from src.defrcn.pcb import cosines
 from src.defrcn.pcb_encoder import STRIDE, ResNetEncoder, normalised
 from src.defrcn.pcb_resnet import layout_of
 from src.model_utils.errors import InputError
@@ -152,8 +152,8 @@ def test_an_encoder_comes_out_that_knows_the_unseen_class(tmp_path, monkeypatch)
     vectors, classes = [], []
     for entry in json.loads((tmp_path / "set.json").read_text())["annotations"]:
         x, y, w, h = entry["bbox"]
-        features = encoder.feature_map(cv2.imread(str(tmp_path / f"{entry['id'] - 1}.png")))
-        vectors.append(box_vectors(encoder, features, np.array([[x, y, x + w, y + h]], "f"))[0])
+        pixels = cv2.imread(str(tmp_path / f"{entry['id'] - 1}.png"))
+        vectors.append(encoder.box_vectors(pixels, np.array([[x, y, x + w, y + h]], "f"))[0])
         classes.append(entry["category_id"])
     vectors, green = np.array(vectors), np.array(classes) == 3
     # Pooled features of base objects are centred.
