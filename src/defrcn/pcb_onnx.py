@@ -190,7 +190,8 @@ class OnnxMaps(MapEncoder):
         height, width = self.graph.size or (side, side)
         found = self.graph.run(np.zeros((1, 3, height, width), np.float32))
         rows, columns = self._cells(found.shape, height, width)
-        if height % rows or width % columns or height // rows != width // columns:
+        square = height % rows == width % columns == 0 and height // rows == width // columns
+        if not square or rows * columns == 1:
             raise self._no_map(found.shape, height, width)
         self.stride = height // rows
 

@@ -94,7 +94,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     try:
         config = Config.model_validate(_tuples(tree))
     except UnicodeEncodeError as error:
-        problems.append(_half_character(error, path))
+        half = ascii(error.object[error.start : error.end])
+        problems.append(f"{path}: a text holds {half}, which is half a character; correct it")
     except ValidationError as error:
         problems += _validation_problems(error, sources, str(path))
     if problems:
@@ -111,16 +112,9 @@ def read_section(path: Path, kind: type[AnySection], flag: str) -> AnySection:
     tree = read_tree(path, flag)
     try:
         return kind.model_validate(_tuples(tree))
-    except UnicodeEncodeError as error:
-        raise InputError(_half_character(error, path)) from error
     except ValidationError as error:
         known = _all_keys(kind)
         raise _refusal(_validation_problems(error, {}, str(path), known), path) from error
-
-
-def _half_character(error: UnicodeEncodeError, path: str | os.PathLike[str]) -> str:
-    half = ascii(error.object[error.start : error.end])
-    return f"{path}: a text holds {half}, which is half a character; correct it"
 
 
 def _refusal(problems: Sequence[str], path: str | os.PathLike[str]) -> InputError:
