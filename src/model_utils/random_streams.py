@@ -30,6 +30,7 @@ class Stream(IntEnum):
         GROUND_TRUTH: which ground-truth boxes it learns from beside them.
         DROPOUT: of the class layer.
         ENCODER: everything in `pretrain_encoder`; without a position.
+        BASE_DRAWS: of `choose_alpha`: position 0 divides the pictures, the others draw boxes.
     """
 
     SHUFFLE = 0
@@ -39,6 +40,7 @@ class Stream(IntEnum):
     GROUND_TRUTH = 4
     DROPOUT = 5
     ENCODER = 11
+    BASE_DRAWS = 12
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:
