@@ -134,8 +134,9 @@ def text(
     none = ""
     if float(np.mean(best.figures[figure])) <= plain[figure]:
         none = (
-            "\nno setting is better than the detector's own scores here; those of novel classes, "
-            "learnt from few boxes, are not as good, so this says little for them"
+            "\nno setting is better than this detector's own scores, which those of novel classes, "
+            "learnt from few boxes, are not as good as: judge a detector fine-tuned on few boxes "
+            "of base classes (docs/encoders.md)"
         )
     return "\n".join(
         [
