@@ -50,7 +50,8 @@ def on_this_machine(config: Config) -> Config:
         value = getattr(config, key)
         if value:
             changes[key] = str(cache / folder / value)
-    test, checkpoints = {}, cache / "checkpoint"
+    test: dict[str, Any] = {}
+    checkpoints = cache / "checkpoint"
     if config.checkpoint_url and config.test.report_before:
         test["report_before"] = str(checkpoints / config.test.report_before)
     if config.checkpoint_url and config.test.pcb.encoder:

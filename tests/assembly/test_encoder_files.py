@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 
@@ -14,13 +15,21 @@ import yaml
 from src.assembly import encoders
 from src.assembly.calibration import make_calibrator
 from src.assembly.data import read_sets
-from src.assembly.encoder_files import ENCODER, encoder_identity, encoder_key, encoder_path
+from src.assembly.encoder_files import (
+    ENCODER,
+    encoder_identity,
+    encoder_key,
+    encoder_path,
+    onnx_of,
+)
 from src.assembly.encoders import check_encoder, make_encoder
 from src.assembly.modelarts import on_this_machine
 from src.defrcn.pcb_encoder import ResNetEncoder
 from src.defrcn.pcb_onnx import OnnxCrops, OnnxMaps
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError
+from src.model_utils.onnx_settings import OnnxSettings
+from src.model_utils.paths import project_folder
 from src.util import sha256_file
 from src.weights.ckpt_format import write_ckpt
 from tests.assembly.test_calibration import CONFIG
@@ -212,3 +221,32 @@ def test_on_modelarts_it_lies_among_the_weights():
     urls = {"checkpoint_url": "obs://weights", "train_url": "obs://results"}
     config = with_encoder(Config(enable_modelarts=True, **urls), "onnx/clip.yaml")
     assert on_this_machine(config).test.pcb.encoder == "/cache/checkpoint/onnx/clip.yaml"
+
+
+PAGES = ("docs/encoders.md", "docs/encoders_CN.md")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_shows_files_that_are_taken(name, tmp_path):
+    page = (project_folder() / name).read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "e.yaml").write_text(block, encoding="utf-8")
+        model = yaml.safe_load(block)["model"]
+        (tmp_path / model).touch()
+        settings, path = onnx_of(tmp_path / "e.yaml", ENCODER)
+        assert path == tmp_path / model and settings.std[0] < 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_lists_every_key_with_its_default(name):
+    page = (project_folder() / name).read_text(encoding="utf-8")
+    shown = {}
+    for cells in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|(.*?)\|", page, re.MULTILINE):
+        for key in re.findall(r"`(\w+)`", cells[0]):
+            shown[key] = yaml.safe_load(cells[1].strip(" `") or "''")
+    fields = OnnxSettings.model_fields
+    assert shown.keys() == fields.keys()
+    for key, field in fields.items():
+        assert shown[key] == ("" if field.is_required() else field.default), key
