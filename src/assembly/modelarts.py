@@ -50,15 +50,7 @@ def on_this_machine(config: Config) -> Config:
         value = getattr(config, key)
         if value:
             changes[key] = str(cache / folder / value)
-    test: dict[str, Any] = {}
-    checkpoints = cache / "checkpoint"
-    if config.checkpoint_url and config.test.report_before:
-        test["report_before"] = str(checkpoints / config.test.report_before)
-    if config.checkpoint_url and config.test.pcb.encoder:
-        path = str(checkpoints / config.test.pcb.encoder)
-        test["pcb"] = config.test.pcb.model_copy(update={"encoder": path})
-    if test:
-        changes["test"] = config.test.model_copy(update=test)
+    changes |= _of_test(config, cache / "checkpoint")
     for key in _RESULTS:
         _check_kept(key, changes.get(key, ""), cache / "train")
     for section in ("watch", "profile"):
@@ -68,6 +60,19 @@ def on_this_machine(config: Config) -> Config:
             _check_kept(f"{section}.dir", place, cache / "train")
             changes[section] = part.model_copy(update={"dir": place})
     return config.model_copy(update=changes)
+
+
+def _of_test(config: Config, checkpoints: Path) -> dict[str, Any]:
+    """The section `test` with what is copied in with the weights, if it names any of that."""
+    if not config.checkpoint_url:
+        return {}
+    moved: dict[str, Any] = {}
+    if config.test.report_before:
+        moved["report_before"] = str(checkpoints / config.test.report_before)
+    if config.test.pcb.encoder:
+        path = str(checkpoints / config.test.pcb.encoder)
+        moved["pcb"] = config.test.pcb.model_copy(update={"encoder": path})
+    return {"test": config.test.model_copy(update=moved)} if moved else {}
 
 
 def copies(config: Config, rank: int = 0, local_rank: int = 0) -> AbstractContextManager[None]:
