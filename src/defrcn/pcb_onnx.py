@@ -69,7 +69,7 @@ class Graph:
         )
         self.path, self.source = path, source
         options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = 4  # errors are raised, and told in a sentence
         # Its threads would wait for the next picture on cores that the detector needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

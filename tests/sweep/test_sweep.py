@@ -5,12 +5,13 @@ import json
 
 import pytest
 
+from src.model_utils.config import load_config, to_plain
 from src.model_utils.errors import InputError
 from src.sweep import __main__ as sweep
 from src.sweep.plan import WITHOUT_EFFECT, completed, config_files, identity
 from src.sweep.runs import digest
 from src.util import numbers
-from tests.helpers import toy_sweep
+from tests.helpers import tiny_onnx, toy_sweep
 from tests.helpers.toy_sweep import (
     PROJECT,
     ROOT,
@@ -332,3 +333,25 @@ def test_official_configurations_are_the_defaults():
         assert options.config_path == [str(PROJECT / "configs" / dataset / name)]
         assert options.training_seeds == tuple(range(10))
         assert options.shots == ((1, 2, 3, 5, 10, 30) if dataset == "coco" else (1, 2, 3, 5, 10))
+
+
+def test_an_encoder_counts_by_its_content(tmp_path):
+    """Of an ONNX file its settings and its arrays; in a dry run it need not be there."""
+    (tmp_path / "m.onnx").write_bytes(tiny_onnx.map_model())
+    settings = "model: m.onnx\nfeatures: map\nmean: [0.5, 0.5, 0.5]\nstd: [0.2, 0.2, 0.2]\n"
+    (tmp_path / "c.yaml").write_text("test: {pcb: {enable: true}}")
+
+    def configured(name):
+        return load_config(tmp_path / "c.yaml", [f"--test.pcb.encoder={tmp_path / name}"])
+
+    found = []
+    for name, text in (("d", settings), ("e", settings), ("f", settings + "channels: bgr\n")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+        config = configured(f"{name}.yaml")
+        checksums = sweep._encoder(config, dry_run=False)
+        assert list(checksums) == ["test.pcb.encoder"]
+        found.append(identity(to_plain(config), checksums))
+    assert found[0] == found[1] != found[2]
+    assert sweep._encoder(configured("gone.yaml"), dry_run=True) == {"test.pcb.encoder": ""}
+    with pytest.raises(InputError, match=r"gone\.yaml does not exist"):
+        sweep._encoder(configured("gone.yaml"), dry_run=False)
