@@ -171,7 +171,7 @@ class Bench:
         return self.output / "encoder.ckpt"
 
     def fine_tune(self, setting: str, loss: str) -> None:
-        """A sweep over shots and K-shot sets; then each run once more, with PCB on."""
+        """A sweep over shots and K-shot sets; then the same detections with PCB on."""
         folder = self.output / f"{setting}_{loss}"
         split = "novel" if setting == "fsod" else "all"
         self.run(
@@ -190,22 +190,23 @@ class Bench:
             f"--pcb_modelpath={self.encoder}",
             "--test.pcb.enable=false",
         )
-        for shot, seed, run in self.runs(setting, loss):
-            if (run / "calibrated" / "metrics.json").is_file():
-                continue
+        missing = [
+            f"{run}:{shot}:{seed}"
+            for shot, seed, run in self.runs(setting, loss)
+            if not (run / "calibrated" / "metrics.json").is_file()
+        ]
+        if missing:
             self.run(
                 f"{folder.name}_calibrated",
-                ["eval.py"],
+                ["-m", "benchmarks.real_photographs.calibrate"],
                 f"--config_path={HERE / f'{setting}.yaml'}",
-                f"--data.train=[neu_train_{split}_{shot}shot_seedx]",
-                f"--shot_seed={seed}",
-                f"--eval_checkpoint_path={run}",
-                f"--result_path={run / 'calibrated'}",
+                f"--train=neu_train_{split}_{{shot}}shot_seedx",
                 f"--pcb_modelpath={self.encoder}",
                 f"--test.pcb.cache_dir={self.output / 'pcb_cache'}",
                 "--test.pcb.cache_features=true",
                 f"--datasets_root={self.output / 'datasets'}",
-                f"--test_mindrecord_dir={folder / 'mindrecord' / 'test'}",
+                "--runs",
+                *missing,
             )
 
     def runs(self, setting: str, loss: str) -> Iterator[tuple[int, int, Path]]:
