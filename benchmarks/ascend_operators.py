@@ -83,7 +83,7 @@ def compile_graph(which: str) -> None:
             pixel_mean=config.input.pixel_mean,
             pixel_std=config.input.pixel_std,
             restore_boxes=True,
-            taps=False,
+            oblong=False,
         )
         compiled = ms.jit(network, fullgraph=True)
         compiled(*example_inputs(height, width))[0].asnumpy()

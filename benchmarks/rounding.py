@@ -163,7 +163,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, taps: bool = False):
+def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, oblong: bool = False):
     """A Cell with the inputs of an exported network, and what is inside one as its outputs."""
     import mindspore as ms
     from mindspore import Tensor, nn, ops
@@ -201,7 +201,7 @@ def make_probe(config, state: Mapping[str, np.ndarray], portable: bool, taps: bo
     net = make_detector(for_export(config), names, kernels=False)
     set_parameters(list(net.get_parameters()), dict(state))
     if portable:
-        make_portable(net, HEIGHT, WIDTH, taps=taps)
+        make_portable(net, HEIGHT, WIDTH, oblong=oblong)
     return Probe(net)
 
 
@@ -218,7 +218,7 @@ def run_mindspore(config, state, inputs: list[tuple]) -> list[dict[str, np.ndarr
 
 
 def run_lite(
-    config, state, taps: bool, program: Path, folder: Path, count: int
+    config, state, oblong: bool, program: Path, folder: Path, count: int
 ) -> list[dict[str, np.ndarray]]:
     """The outputs of all pictures by the C++ program."""
     import json
@@ -228,16 +228,16 @@ def run_lite(
     from src.export.mindir_rewrite import to_version_1
     from src.export.network import example_inputs
 
-    probe = make_probe(config, state, portable=True, taps=taps)
-    made, model = folder / "version3.mindir", folder / f"probe_{int(taps)}.mindir"
+    probe = make_probe(config, state, portable=True, oblong=oblong)
+    made, model = folder / "version3.mindir", folder / f"probe_{int(oblong)}.mindir"
     made.unlink(missing_ok=True)
     ms.export(probe, *example_inputs(HEIGHT, WIDTH), file_name=str(made), file_format="MINDIR")
     model.write_bytes(to_version_1(made.read_bytes(), str(made)))
     made.unlink()
-    results = folder / f"results_{int(taps)}"
+    results = folder / f"results_{int(oblong)}"
     words = [f"--mindir_path={model}", f"--dataset_path={folder / 'inputs'}"]
     words += [f"--result_path={results}", f"--time_path={folder / 'time'}", "--device_type=CPU"]
-    run([str(program), *words], folder / f"infer_{int(taps)}.log")
+    run([str(program), *words], folder / f"infer_{int(oblong)}.log")
     shapes = [one["shape"] for one in json.loads((results / "outputs.json").read_text())["outputs"]]
     found = []
     for index in range(count):
@@ -348,8 +348,8 @@ def main() -> int:
     for side, formulation in MS_SIDES.items():
         own = load_config(path, [*overrides, f"--model.formulation={formulation}"])
         sides[side] = run_mindspore(own, state, inputs)
-    for side, taps in LITE_SIDES.items():
-        sides[side] = run_lite(config, state, taps, args.program, folder, args.images)
+    for side, oblong in LITE_SIDES.items():
+        sides[side] = run_lite(config, state, oblong, args.program, folder, args.images)
     mean, std = (
         np.asarray(one).reshape(3, 1, 1)
         for one in (config.input.pixel_mean, config.input.pixel_std)

@@ -114,7 +114,7 @@ def load_network(config: Config) -> tuple[DetectorForExport, tuple[str, ...], Pa
         pixel_std=config.input.pixel_std,
         restore_boxes=config.restore_bbox,
         # Version 1 is for Lite 2.0.0 on CPU, which would take Winograd's.
-        taps=config.mindir_version == 1,
+        oblong=config.mindir_version == 1,
     )
     return network, names, source.with_suffix(".ckpt")
 

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from src.defrcn.anchor_generator import AnchorGenerator
+from src.defrcn.fast import TileBottleneck
 from src.defrcn.proposal_generator import (
     LOWEST_SCORE,
     ProposalGenerator,
     settings_of,
     stacked,
 )
-from src.defrcn.resnet import STRIDE, ConvNorm
+from src.defrcn.resnet import STRIDE, ConvNorm, Convolution
+from src.defrcn.rpn import RPNHead
+from src.defrcn.winograd import transform_kernel
 
 # 6000 overlapping boxes took 13 rounds; whether these were enough is an output of the network.
 NMS_ROUNDS = 32
+NMS_BLOCK = 1000  # rows of the matrix of overlaps that are made at once
 _SMALLEST = 1e-30
+OBLONG = (3, 4)  # kernel of a 3x3 convolution beside a column of zeros
 
 
 class TopFirst(nn.Cell):
@@ -87,9 +92,17 @@ class FixedPointNMS(nn.Cell):
     def construct(self, boxes: Tensor, _scores: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
         count = boxes.shape[0]
-        before = self._before(boxes, count)
-        suppresses = before * (self._iou(boxes) > self.threshold).astype(ms.float32)
-        kept = before[:1] * 0.0 + 1.0
+        # Made of the boxes, or constants of so many numbers would stand in the exported file.
+        zero = ops.minimum(ops.relu(boxes[:, 0]), ops.zeros_like(boxes[:, 0]))
+        place = zero + Tensor(np.arange(count, dtype=np.float32))
+        blocks: tuple[Tensor, ...] = ()
+        for first in range(0, count, NMS_BLOCK):
+            last = min(first + NMS_BLOCK, count)
+            before = (place[first:last].reshape(-1, 1) < place.reshape(1, -1)).astype(ms.float32)
+            overlaps = self._iou(boxes[first:last], boxes) > self.threshold
+            blocks += (before * overlaps.astype(ms.float32),)
+        suppresses = blocks[0] if len(blocks) == 1 else ops.concat(blocks)
+        kept = zero.reshape(1, -1) + 1.0
         previous = kept
         for _ in range(self.rounds):
             previous = kept
@@ -97,23 +110,16 @@ class FixedPointNMS(nn.Cell):
         changed = ops.abs(kept - previous).sum(1)
         return (kept > 0.5).reshape(count), changed
 
-    def _iou(self, boxes: Tensor) -> Tensor:
-        """(R, R), in the order of operations of the built-in operator."""
-        x1, y1, x2, y2 = boxes[:, 0:1], boxes[:, 1:2], boxes[:, 2:3], boxes[:, 3:4]
-        area = (x2 - x1) * (y2 - y1)
-        width = ops.minimum(x2, x2.reshape(1, -1)) - ops.maximum(x1, x1.reshape(1, -1))
-        height = ops.minimum(y2, y2.reshape(1, -1)) - ops.maximum(y1, y1.reshape(1, -1))
+    def _iou(self, some: Tensor, boxes: Tensor) -> Tensor:
+        """(S, 4) and (R, 4) -> (S, R), in the order of operations of the built-in operator."""
+        x1, y1, x2, y2 = some[:, 0:1], some[:, 1:2], some[:, 2:3], some[:, 3:4]
+        left, top, right, bottom = (boxes[:, i].reshape(1, -1) for i in range(4))
+        width = ops.minimum(x2, right) - ops.maximum(x1, left)
+        height = ops.minimum(y2, bottom) - ops.maximum(y1, top)
         overlap = ops.relu(width) * ops.relu(height)
-        union = area + area.reshape(1, -1) - overlap
+        union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - overlap
         # Two points have no union.
         return overlap / ops.maximum(union, Tensor(_SMALLEST, ms.float32))
-
-    def _before(self, boxes: Tensor, count: int) -> Tensor:
-        """(R, R) float32: 1 where the row's box comes before the column's."""
-        # Made of the boxes, or a constant of R x R numbers would stand in the exported file.
-        zero = ops.minimum(ops.relu(boxes[:, 0]), ops.zeros_like(boxes[:, 0]))
-        place = zero + Tensor(np.arange(count, dtype=np.float32))
-        return (place.reshape(-1, 1) < place.reshape(1, -1)).astype(ms.float32)
 
 
 class PortableProposals(ProposalGenerator):
@@ -168,26 +174,86 @@ class FixedAnchors(nn.Cell):
         return self.boxes
 
 
-class TapConvolution(nn.Cell):
-    """`resnet.Convolution` of 3x3, stride 1, as one of 1x1 over nine shifted maps.
+class FixedConvolution(nn.Cell):
+    """A convolution with bias whose weight is what becomes of norms and transforms.
 
-    A runtime may compute 3x3 by Winograd's products on tiles of up to 8x8 outputs, which rounds
-    three times as much as a direct sum; in a deep network that shows in the scores.
+    A runtime that is left to fold norms does so each time it loads the network, and keeps what it
+    started from.
+
+    Args:
+        weight: (D, C, k, k).
+        bias: (D,).
+        convolve: see `resnet.Convolution`; None for stride 1 and padding that keeps the size.
+        oblong: 3x3 as 3x4 with a column of zeros. A runtime may compute 3x3 by Winograd's products
+            on tiles of up to 8x8 outputs, which rounds three times as much as a direct sum; in a
+            deep network that shows in the scores. Other shapes it sums up.
+        name: of the parameters.
     """
 
-    def construct(self, features: Tensor, weight: Tensor) -> Tensor:
-        """(N, C, H, W) and (D, C, 3, 3) -> (N, D, H, W)."""
-        height, width = features.shape[2], features.shape[3]
-        row = ops.zeros_like(features[:, :, :1, :])
-        tall = ops.concat((row, features, row), 2)
-        column = ops.zeros_like(tall[:, :, :, :1])
-        wide = ops.concat((column, tall, column), 3)
-        taps: tuple[Tensor, ...] = ()
-        for i in range(3):
-            for j in range(3):
-                taps += (wide[:, :, i : i + height, j : j + width],)
-        flat = weight.transpose(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
-        return ops.conv2d(ops.concat(taps, 1), flat, None, 1, "pad", 0)
+    def __init__(
+        self, weight: Tensor, bias: Tensor, convolve: nn.Cell | None, *, oblong: bool, name: str
+    ) -> None:
+        super().__init__()
+        channels, side = weight.shape[0], weight.shape[2]
+        self.convolve = convolve or Convolution(channels, side, 1, side // 2)
+        if oblong and side == OBLONG[0]:
+            weight = Tensor(np.pad(weight.asnumpy(), ((0, 0), (0, 0), (0, 0), (0, 1))))
+            self.convolve = ops.Conv2D(channels, OBLONG, pad_mode="pad", pad=(1, 1, 1, 2))
+        self.weight = fixed(weight, f"{name}.weight")
+        self.bias = fixed(bias, f"{name}.bias")
+
+    def construct(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, D, H / stride, W / stride), rounded up."""
+        return ops.bias_add(self.convolve(features, self.weight), self.bias)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """See `ConvNorm.folded`."""
+        return self.weight, self.bias
+
+
+class FixedTiles(nn.Cell):
+    """The 3x3 convolution of `fast.TileBottleneck`, its weight transformed beforehand.
+
+    Args:
+        given: the convolution.
+    """
+
+    def __init__(self, given: ConvNorm) -> None:
+        super().__init__()
+        weight, bias = given.folded()
+        self.weight = fixed(transform_kernel(weight), given.weight.name)
+        self.bias = fixed(bias, given.norm.bias.name)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (36, D, C), see `winograd_conv4x4`, and bias (D,)."""
+        return self.weight, self.bias
+
+
+class FixedRPNHead(RPNHead):
+    """`RPNHead` for inference.
+
+    Args:
+        head: whose parameters it takes.
+        oblong: see `FixedConvolution`.
+    """
+
+    def __init__(self, head: RPNHead, *, oblong: bool) -> None:
+        super().__init__(head.conv, head.objectness_logits, head.anchor_deltas)
+        name = head.conv.weight.name.rpartition(".")[0]
+        self.conv = FixedConvolution(
+            head.conv.weight, head.conv.bias, None, oblong=oblong, name=name
+        )
+
+    def construct(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RPNHead`."""
+        hidden = self.conv(features.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+        logits, deltas = self.predict(hidden.reshape(-1, features.shape[3]))
+        return logits.reshape(features.shape[0], -1), deltas.reshape(features.shape[0], -1, 4)
+
+
+def fixed(value: Tensor, name: str) -> Parameter:
+    """A parameter that does not train."""
+    return Parameter(Tensor(value.asnumpy()), name=name, requires_grad=False)
 
 
 def order_by_topk(net: nn.Cell) -> None:
@@ -200,7 +266,7 @@ def order_by_topk(net: nn.Cell) -> None:
             cell.best_first = NumbersFirst()
 
 
-def make_portable(net: nn.Cell, height: int, width: int, *, taps: bool) -> None:
+def make_portable(net: nn.Cell, height: int, width: int, *, oblong: bool) -> None:
     """Put the parts of this module into a detector, for inputs of one size.
 
     Args:
@@ -208,12 +274,19 @@ def make_portable(net: nn.Cell, height: int, width: int, *, taps: bool) -> None:
             and it is for inference only.
         height: of the input, pixels.
         width: likewise.
-        taps: use `TapConvolution`.
+        oblong: see `FixedConvolution`.
     """
-    if taps:
-        for _, cell in net.cells_and_names():
-            if isinstance(cell, ConvNorm) and cell.weight.shape[2] == 3:
-                cell.convolve = TapConvolution()
+    for _, cell in list(net.cells_and_names()):
+        for name, part in list(cell.name_cells().items()):
+            if not isinstance(part, ConvNorm) or not part.foldable:
+                continue
+            if isinstance(cell, TileBottleneck) and name == "conv2":
+                setattr(cell, name, FixedTiles(part))
+                continue
+            owner = part.weight.name.rpartition(".")[0]
+            made = FixedConvolution(*part.folded(), part.convolve, oblong=oblong, name=owner)
+            setattr(cell, name, made)
     rpn = net.proposal_generator
+    rpn.rpn_head = FixedRPNHead(rpn.rpn_head, oblong=oblong)
     rpn.test_proposals = PortableProposals(rpn.test_proposals)
     rpn.anchors = FixedAnchors(rpn.anchors, -(-height // STRIDE), -(-width // STRIDE))

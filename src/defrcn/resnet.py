@@ -74,7 +74,7 @@ def norm_of(kind: str, frozen: bool) -> str:
 
 
 class Convolution(nn.Cell):
-    """A convolution with zeros around; `portable.TapConvolution` may stand in its place.
+    """A convolution with zeros around.
 
     Args:
         out_channels: D.

@@ -52,7 +52,7 @@ OUTPUT_16 = _pairs(_OUTPUT)  # (16, 36): products -> 4x4 output tile
 INPUT_16 = np.ascontiguousarray(INPUT_36.reshape(36, 6, 6)[:, 1:5, 1:5].reshape(36, 16))
 
 
-def _transform_kernel(weight: Tensor) -> Tensor:
+def transform_kernel(weight: Tensor) -> Tensor:
     """(D, C, 3, 3) -> (36, D, C)."""
     out_channels, in_channels = weight.shape[:2]
     taps = ops.MatMul(transpose_b=True)(Tensor(KERNEL_36), weight.reshape(-1, 9))
@@ -60,8 +60,10 @@ def _transform_kernel(weight: Tensor) -> Tensor:
 
 
 def _multiply(tiles: Tensor, weight: Tensor) -> Tensor:
-    """(36, T, C) transformed tiles and (D, C, 3, 3) -> (16, T, D) outputs."""
-    products = ops.BatchMatMul(transpose_b=True)(tiles, _transform_kernel(weight))
+    """(36, T, C) transformed tiles and (D, C, 3, 3), or that transformed -> (16, T, D) outputs."""
+    if weight.ndim == 4:
+        weight = transform_kernel(weight)
+    products = ops.BatchMatMul(transpose_b=True)(tiles, weight)
     count, channels = products.shape[1], products.shape[2]
     out = ops.MatMul()(Tensor(OUTPUT_16), products.reshape(36, -1))
     return out.reshape(16, count, channels)
@@ -72,7 +74,7 @@ def winograd_conv4x4(features: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         features: (16, R, C) float32, position-major.
-        weight: (D, C, 3, 3).
+        weight: (D, C, 3, 3), or what `transform_kernel` makes of it.
 
     Returns:
         (16, R, D) float32.
@@ -87,7 +89,7 @@ def winograd_conv3x3(features: Tensor, weight: Tensor) -> Tensor:
 
     Args:
         features: (N, H, W, C) float32.
-        weight: (D, C, 3, 3).
+        weight: (D, C, 3, 3), or what `transform_kernel` makes of it.
 
     Returns:
         (N, H, W, D) float32.

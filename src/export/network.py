@@ -30,7 +30,7 @@ class DetectorForExport(nn.Cell):
         pixel_mean: B, G, R, taken off.
         pixel_std: B, G, R, divided by.
         restore_boxes: boxes in the image frame instead of the model frame.
-        taps: see `portable.make_portable`.
+        oblong: see `portable.make_portable`.
 
     Inputs:
         - **image** (Tensor) - (1, 3, H, W) float32, BGR from 0 to 255, resized; what lies beyond
@@ -54,12 +54,12 @@ class DetectorForExport(nn.Cell):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         restore_boxes: bool,
-        taps: bool = False,
+        oblong: bool = False,
     ) -> None:
         super().__init__()
         if not net.masked:
             raise ValueError("a network for one input shape must be built with masked=True")
-        make_portable(net, height, width, taps=taps)
+        make_portable(net, height, width, oblong=oblong)
         self.net = net
         self.size = (height, width)
         self.num_proposals: int = net.proposal_generator.test_proposals.post_nms_topk

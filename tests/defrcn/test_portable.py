@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from src.defrcn import portable
 from src.defrcn.anchor_generator import AnchorGenerator
 from src.defrcn.portable import (
     FixedAnchors,
+    FixedConvolution,
     FixedPointNMS,
+    FixedTiles,
     NumbersFirst,
-    TapConvolution,
     TopFirst,
     order_by_topk,
 )
@@ -21,7 +23,8 @@ from src.defrcn.proposal_generator import (
     GreedyNMS,
     ProposalGenerator,
 )
-from src.defrcn.resnet import Convolution
+from src.defrcn.resnet import ConvNorm
+from src.defrcn.winograd import winograd_conv4x4
 from src.export.network import DetectorForExport
 from tests.helpers import small
 from tests.helpers.small import MODES
@@ -145,26 +148,55 @@ def test_anchors_of_one_size():
 
 @MODES
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (4, 2)])
-def test_taps(mode, size):
+@pytest.mark.parametrize("oblong", [False, True])
+def test_a_convolution_with_its_norm_inside(mode, size, oblong):
     rng = np.random.default_rng(size[0])
     features = rng.normal(size=(1, 6, *size)).astype(np.float32)
-    weight = rng.normal(size=(4, 6, 3, 3)).astype(np.float32)
-    taps, given = TapConvolution(), Convolution(4, 3, 1, 1)
+    given = ConvNorm(6, 4, 3, 1, "FrozenBN")
+    for parameter in given.get_parameters():
+        low = 0.5 if "var" in parameter.name else -1.0
+        parameter.set_data(Tensor(rng.uniform(low, 1.5, parameter.shape).astype(np.float32)))
+    fixed = FixedConvolution(*given.folded(), given.convolve, oblong=oblong, name="conv")
+    assert fixed.weight.shape == (4, 6, 3, 3 + oblong)
 
-    def convolve(features, weight):
-        return taps(features, weight)
+    def convolve(features):
+        return fixed(features)
 
-    actual = mode(convolve)(Tensor(features), Tensor(weight)).asnumpy()
-    wanted = given(Tensor(features), Tensor(weight)).asnumpy()
-    np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=0)
+    actual = mode(convolve)(Tensor(features)).asnumpy()
+    np.testing.assert_allclose(actual, given(Tensor(features)).asnumpy(), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("taps", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_whole_detector(taps):
+def test_tiles_with_a_weight_transformed_before():
+    rng = np.random.default_rng(2)
+    given = ConvNorm(6, 4, 3, 1, "FrozenBN")
+    given.weight.set_data(Tensor(rng.normal(size=(4, 6, 3, 3)).astype(np.float32)))
+    features = Tensor(rng.normal(size=(16, 5, 6)).astype(np.float32))
+    weight, bias = FixedTiles(given).folded()
+    assert weight.shape == (36, 4, 6)
+    actual = winograd_conv4x4(features, weight) + bias
+    wanted = given(features.transpose(1, 2, 0).reshape(5, 6, 4, 4)).reshape(5, 4, 16)
+    np.testing.assert_allclose(
+        actual.asnumpy(), wanted.transpose(2, 0, 1).asnumpy(), atol=1e-4, rtol=0
+    )
+
+
+def test_overlaps_in_blocks_are_those_of_one(monkeypatch):
+    boxes, scores = Tensor(small.boxes_in((300, 400), 70, 3)), Tensor(np.zeros(70, np.float32))
+    whole = [one.asnumpy() for one in FixedPointNMS(0.5)(boxes, scores)]
+    monkeypatch.setattr(portable, "NMS_BLOCK", 32)
+    parts = [one.asnumpy() for one in FixedPointNMS(0.5)(boxes, scores)]
+    assert 0 < whole[0].sum() < 70
+    for one, other in zip(parts, whole):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("oblong", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_whole_detector(oblong):
     """Odd sizes inside a larger shape, with overlapping proposals."""
     images, sizes, padded = small.pictures(((70, 97),), shape=(96, 112))
     inputs = tuple(map(Tensor, (images, sizes, padded)))
-    net = small.detector(masked=True).set_train(False)
+    # The fast RPN head is Winograd's, the exported one is not.
+    net = small.detector(masked=True, fast=oblong).set_train(False)
     wanted = [one.asnumpy() for one in net(*inputs)]
     exported = DetectorForExport(
         net,
@@ -173,10 +205,11 @@ def test_the_whole_detector(taps):
         pixel_mean=(0, 0, 0),
         pixel_std=(1, 1, 1),
         restore_boxes=False,
-        taps=taps,
+        oblong=oblong,
     )
-    used = [name for name, one in net.cells_and_names() if isinstance(one, TapConvolution)]
-    assert len(used) == (8 if taps else 0)
+    shapes = [p.shape[2:] for p in net.get_parameters() if len(p.shape) == 4]
+    assert shapes.count((3, 4)) == (8 if oblong else 0)
+    assert not any("running" in p.name or "norm.weight" in p.name for p in net.get_parameters())
     with pytest.raises(ValueError, match="anchors are for a map"):
         net(Tensor(np.zeros((1, 3, 96, 128), np.float32)), *inputs[1:])
     actual = [one.asnumpy() for one in exported.detect(*inputs)]
@@ -186,7 +219,7 @@ def test_the_whole_detector(taps):
     assert 3 <= wanted[2].sum() < 16
     np.testing.assert_array_equal(actual[2], wanted[2])
     # Another order of sums, and random weights that make much of it; otherwise the same sums.
-    limits = (1e-2, 1e-4) if taps else (1e-5, 1e-5)
+    limits = (1e-2, 1e-4) if oblong else (1e-5, 1e-5)
     for mine, other, limit in zip(actual[:2], wanted[:2], limits):
         np.testing.assert_allclose(mine[wanted[2]], other[wanted[2]], atol=limit, rtol=0)
     assert ms.get_context("mode") == ms.PYNATIVE_MODE

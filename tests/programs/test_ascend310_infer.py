@@ -332,7 +332,7 @@ def detector(tmp_path_factory):
         pixel_mean=(103.53, 116.28, 123.675),
         pixel_std=(57.375, 57.12, 58.395),
         restore_boxes=True,
-        taps=True,
+        oblong=True,
     )
     model = write_mindir(network, example_inputs(NET_HEIGHT, NET_WIDTH), folder / "net.mindir")
     note = {"restore_bbox": True, "outputs": [{"name": name} for name in OUTPUT_NAMES]}
