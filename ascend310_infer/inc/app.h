@@ -13,6 +13,9 @@
 
 namespace defrcn {
 
+// The text of the times, in --time_path.
+constexpr char kTimeFile[] = "test_perform_static.txt";
+
 // How the options make an engine; called once an instance.
 using EngineMaker = std::function<std::unique_ptr<Engine>(const Options &)>;
 

@@ -28,6 +28,11 @@ struct Tensor {
 // "float32 (1, 3, 608, 1008)"
 std::string Describe(const TensorInfo &info);
 
+// Throws InputError unless number, order, types and sizes of a model's inputs are those that
+// `source` lists; `remedy` says what to do otherwise.
+void CheckModelInputs(const std::vector<TensorInfo> &model, const std::vector<TensorInfo> &ours,
+                      const std::string &source, const std::string &remedy);
+
 class Engine {
  public:
   virtual ~Engine() = default;

@@ -17,6 +17,10 @@ using Buffer = std::vector<std::uint8_t>;
 // Reads a file that must have exactly `bytes` bytes. Throws InputError, which names the file.
 Buffer ReadExactly(const std::filesystem::path &path, std::size_t bytes);
 
+// Reads a whole file that is one: a pipe or a device may never end. Throws InputError, which names
+// the file, also if it has more than `most` bytes.
+Buffer ReadRegular(const std::filesystem::path &path, std::uintmax_t most);
+
 // Reads a text file. Throws InputError, which names the file.
 std::string ReadText(const std::filesystem::path &path);
 

@@ -4,6 +4,7 @@
 #define DEFRCN_OPTIONS_H_
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -27,6 +28,16 @@ struct Options {
   int queue = 4;    // images read ahead, and results waiting to be written
   int warmup = 1;
   std::optional<bool> restore_bbox;  // empty: as the model was exported
+
+  // Pictures by a bundle, instead of a model and a data set.
+  std::string bundle;  // empty: the other way
+  std::string input;
+  std::string output;
+  double score_threshold = 0.5;
+  bool draw = false;
+  int repeat = 1;
+
+  std::set<std::string> given;  // names of the flags that were on the command line
 };
 
 // Throws InputError, which names the flag and what it may be.

@@ -1,5 +1,5 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-// Reading ahead, running and writing behind, in threads with bounded queues between them.
+// A data set of preprocess.py through the engines; see stages.h.
 #ifndef DEFRCN_PIPELINE_H_
 #define DEFRCN_PIPELINE_H_
 
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,10 @@ PipelineTimes RunPipeline(const Dataset &dataset,
 // Runs the first image on every engine, as often as `settings.warmup` says; keeps nothing.
 void WarmUp(const Dataset &dataset, const std::vector<std::unique_ptr<Engine>> &engines,
             const PipelineSettings &settings);
+
+// Tells `out` how far a run is when it is called with the number of images that are done: at most
+// one line in some seconds, and the last one. Keeps the time from now on.
+std::function<void(std::size_t)> ProgressLines(std::size_t total, std::ostream *out);
 
 // "[ 12/100] 3.2 images/s, 28 s left"
 std::string ProgressText(std::size_t done, std::size_t total, double seconds);

@@ -21,6 +21,9 @@ struct RunInfo {
   std::optional<bool> restore_bbox;
 };
 
+// Removes files of an earlier run. Throws InputError, which names one that cannot be removed.
+void RemoveOld(const std::filesystem::path &folder, const std::vector<std::string> &names);
+
 class ResultWriter {
  public:
   // Makes the folder and removes the closing files of an earlier run, so that a run which does not

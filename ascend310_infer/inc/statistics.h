@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace defrcn {
@@ -29,6 +30,8 @@ struct Timing {
   double load_seconds = 0.0;    // reading and compiling the model, warming up
   double wall_seconds = 0.0;    // from the first file read to the last file written
   double peak_memory_mb = 0.0;  // of the process
+  // Milliseconds of an image by what they went into, if that was measured.
+  std::vector<std::pair<std::string, Summary>> parts;
   double ImagesPerSecond() const;
 };
 

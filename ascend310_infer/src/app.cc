@@ -18,9 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kProgressSeconds = 2.0;  // between two lines
-constexpr char kTimeFile[] = "test_perform_static.txt";
-
 std::vector<std::unique_ptr<Engine>> BuildEngines(const Options &options, const Dataset &dataset,
                                                   const EngineMaker &make_engine) {
   std::vector<std::unique_ptr<Engine>> engines;
@@ -29,18 +26,6 @@ std::vector<std::unique_ptr<Engine>> BuildEngines(const Options &options, const 
     dataset.CheckModel(engines.back()->Inputs());
   }
   return engines;
-}
-
-// Prints at most one line in some seconds, and the last one.
-std::function<void(std::size_t)> ProgressLines(std::size_t total, std::ostream *out) {
-  const Clock::time_point start = Clock::now();
-  return [total, out, start, last = start](std::size_t done) mutable {
-    if (done < total && SecondsSince(last) < kProgressSeconds) {
-      return;
-    }
-    last = Clock::now();
-    *out << ProgressText(done, total, SecondsSince(start)) << std::endl;
-  };
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "file_io.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +22,23 @@ namespace fs = std::filesystem;
 [[noreturn]] void Fail(const std::string &what, const fs::path &path) {
   throw std::system_error(errno, std::generic_category(), what + " " + path.string());
 }
+
+// A descriptor that is closed in the end.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor &) = delete;
+  Descriptor &operator=(const Descriptor &) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) {
+      ::close(number_);
+    }
+  }
+  int Number() const { return number_; }
+
+ private:
+  int number_;
+};
 
 // An open descriptor; closed, and the file removed, unless Commit moved it to its place.
 class PartialFile {
@@ -96,6 +114,37 @@ Buffer ReadExactly(const fs::path &path, std::size_t bytes) {
   stream.read(reinterpret_cast<char *>(buffer.data()), static_cast<std::streamsize>(bytes));
   if (!stream || static_cast<std::size_t>(stream.gcount()) != bytes) {
     throw InputError(path.string() + " cannot be read whole: run preprocess.py again");
+  }
+  return buffer;
+}
+
+Buffer ReadRegular(const fs::path &path, std::uintmax_t most) {
+  const auto refuse = [&path](const std::string &reason) {
+    throw InputError(path.string() + ": cannot be read (" + reason + ")");
+  };
+  // Without O_NONBLOCK opening a pipe waits for somebody who writes.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  struct stat status = {};
+  if (file.Number() < 0 || ::fstat(file.Number(), &status) != 0) {
+    refuse(std::generic_category().message(errno));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    refuse("not a regular file");
+  }
+  if (static_cast<std::uintmax_t>(status.st_size) > most) {
+    refuse(std::to_string(status.st_size) + " bytes are more than " + std::to_string(most));
+  }
+  Buffer buffer(static_cast<std::size_t>(status.st_size));
+  std::size_t filled = 0;
+  while (filled < buffer.size()) {
+    const ssize_t bytes = ::read(file.Number(), buffer.data() + filled, buffer.size() - filled);
+    if (bytes < 0 && errno == EINTR) {
+      continue;
+    }
+    if (bytes <= 0) {
+      refuse(bytes < 0 ? std::generic_category().message(errno) : "it became shorter");
+    }
+    filled += static_cast<std::size_t>(bytes);
   }
   return buffer;
 }

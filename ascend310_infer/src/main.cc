@@ -1,5 +1,6 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-// Runs an exported detector over the folder that preprocess.py wrote: main --help says how.
+// Runs an exported detector over the folder that preprocess.py wrote, or a bundle over pictures:
+// main --help says how.
 #include <gflags/gflags.h>
 
 #include <atomic>
@@ -7,8 +8,11 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "app.h"
+#include "bundle_app.h"
 #include "error.h"
 #include "lite_engine.h"
 
@@ -30,6 +34,12 @@ DEFINE_int32(threads, 0, "CPU threads of each instance; 0: the cores shared out"
 DEFINE_int32(queue, 4, "images read ahead, and results that wait to be written");
 DEFINE_int32(warmup, 1, "calls of each instance before the time is taken");
 DEFINE_string(config_file, "", "configuration of Lite, such as [ascend_context] for free shapes");
+DEFINE_string(bundle, "", "a bundle's folder: runs it over the pictures of --input");
+DEFINE_string(input, "", "a picture, a folder of pictures, or a .txt file with one path a line");
+DEFINE_string(output, "", "folder for detections.json, images.json, problems.json, done.json");
+DEFINE_double(score_threshold, 0.5, "detections with a lower score are left out");
+DEFINE_bool(draw, false, "write the pictures with their detections, OUTPUT/pictures/NAME.png");
+DEFINE_int32(repeat, 1, "go over the pictures so many times, for the times");
 
 namespace {
 
@@ -64,13 +74,41 @@ defrcn::Options ReadFlags() {
   if (!gflags::GetCommandLineFlagInfoOrDie("RESTOREBBOX").is_default) {
     options.restore_bbox = FLAGS_RESTOREBBOX;
   }
+  options.bundle = FLAGS_bundle;
+  options.input = FLAGS_input;
+  options.output = FLAGS_output;
+  options.score_threshold = FLAGS_score_threshold;
+  options.draw = FLAGS_draw;
+  options.repeat = FLAGS_repeat;
+  std::vector<gflags::CommandLineFlagInfo> flags;
+  gflags::GetAllFlags(&flags);
+  for (const auto &flag : flags) {
+    if (!flag.is_default) {
+      options.given.insert(flag.name);
+    }
+  }
+  if (options.given.count("bundle") > 0 && options.given.count("time_path") == 0) {
+    options.time_path = options.output;
+  }
   return options;
+}
+
+// The exit status.
+int Run(const defrcn::Options &options) {
+  if (options.given.count("bundle") == 0) {
+    defrcn::RunApp(options, defrcn::MakeLiteEngine, &g_stop, &std::cout);
+    return EXIT_SUCCESS;
+  }
+  const std::size_t left_out =
+      defrcn::RunBundle(options, defrcn::MakeLiteEngine, &g_stop, &std::cout, &std::cerr);
+  return left_out > 0 ? kFailed : EXIT_SUCCESS;
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
-  gflags::SetUsageMessage("--mindir_path=FILE [--dataset_path=DIR] [--device_type=CPU] ...");
+  gflags::SetUsageMessage("--mindir_path=FILE [--dataset_path=DIR] [--device_type=CPU] ..., or "
+                          "--bundle=DIR --input=PATH --output=DIR [--device_type=CPU] ...");
   gflags::ParseCommandLineFlags(&argc, &argv, /*remove_flags=*/true);
   if (argc > 1) {
     std::cerr << "error: '" << argv[1] << "' is no flag; see --help" << std::endl;
@@ -79,7 +117,7 @@ int main(int argc, char **argv) {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   try {
-    defrcn::RunApp(ReadFlags(), defrcn::MakeLiteEngine, &g_stop, &std::cout);
+    return Run(ReadFlags());
   } catch (const defrcn::Interrupted &) {
     std::cerr << "interrupted: the results are not complete" << std::endl;
     return 128 + SIGINT;
@@ -87,5 +125,4 @@ int main(int argc, char **argv) {
     std::cerr << "error: " << error.what() << std::endl;
     return kFailed;
   }
-  return EXIT_SUCCESS;
 }

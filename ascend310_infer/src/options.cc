@@ -45,9 +45,16 @@ void CheckPrecision(const std::string &mode) {
   throw InputError("--precision_mode is '" + mode + "'; it may be " + known);
 }
 
-}  // namespace
+constexpr const char *kOfDatasets[] = {"mindir_path", "dataset_path", "result_path",
+                                       "IMAGEWIDTH",  "IMAGEHEIGHT",  "RESTOREBBOX"};
+constexpr const char *kOfBundles[] = {"input", "output", "score_threshold", "draw", "repeat"};
 
-void CheckOptions(const Options &options) {
+void CheckDatasetOptions(const Options &options) {
+  for (const char *flag : kOfBundles) {
+    if (options.given.count(flag) > 0) {
+      throw InputError(std::string("--") + flag + " goes with --bundle: name a bundle as well");
+    }
+  }
   CheckFile("--mindir_path", options.mindir_path);
   if (options.dataset_path.empty()) {
     throw InputError("--dataset_path is missing: name the folder that preprocess.py wrote");
@@ -59,6 +66,44 @@ void CheckOptions(const Options &options) {
   }
   if (options.result_path.empty() || options.time_path.empty()) {
     throw InputError("--result_path and --time_path may not be empty: name folders to write to");
+  }
+}
+
+void CheckBundleOptions(const Options &options) {
+  for (const char *flag : kOfDatasets) {
+    if (options.given.count(flag) > 0) {
+      throw InputError(std::string("--") + flag +
+                       " does not go with --bundle, which knows it: leave one of them out");
+    }
+  }
+  std::error_code error;
+  if (!fs::exists(options.bundle, error)) {
+    throw InputError("--bundle: there is no folder " + options.bundle);
+  }
+  if (options.input.empty()) {
+    throw InputError(
+        "--input is missing: name a picture, a folder of pictures, or a list of paths (.txt)");
+  }
+  if (!fs::exists(options.input, error)) {
+    throw InputError("--input: there is no file or folder " + options.input);
+  }
+  if (options.output.empty()) {
+    throw InputError("--output is missing: name a folder to write to");
+  }
+  if (!(options.score_threshold >= 0.0 && options.score_threshold <= 1.0)) {
+    throw InputError("--score_threshold is " + std::to_string(options.score_threshold) +
+                     "; it goes from 0 to 1");
+  }
+  CheckRange("--repeat", options.repeat, 1, 1000000);
+}
+
+}  // namespace
+
+void CheckOptions(const Options &options) {
+  if (options.given.count("bundle") > 0) {
+    CheckBundleOptions(options);
+  } else {
+    CheckDatasetOptions(options);
   }
   if (!options.config_file.empty()) {
     CheckFile("--config_file", options.config_file);

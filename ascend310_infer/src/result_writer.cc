@@ -26,17 +26,21 @@ std::string ToText(const ordered_json &value) {
 
 }  // namespace
 
-ResultWriter::ResultWriter(fs::path folder, std::vector<std::string> names)
-    : folder_(std::move(folder)), names_(std::move(names)) {
-  MakeFolder(folder_);
-  for (const char *name : {kDone, kOutputs}) {
+void RemoveOld(const fs::path &folder, const std::vector<std::string> &names) {
+  for (const std::string &name : names) {
     std::error_code error;
-    fs::remove(folder_ / name, error);
+    fs::remove(folder / name, error);
     if (error) {
-      throw InputError((folder_ / name).string() + " of an earlier run cannot be removed (" +
+      throw InputError((folder / name).string() + " of an earlier run cannot be removed (" +
                        error.message() + ")");
     }
   }
+}
+
+ResultWriter::ResultWriter(fs::path folder, std::vector<std::string> names)
+    : folder_(std::move(folder)), names_(std::move(names)) {
+  MakeFolder(folder_);
+  RemoveOld(folder_, {kDone, kOutputs});
 }
 
 void ResultWriter::Write(const std::string &stem, std::vector<Tensor> outputs) {

@@ -55,6 +55,10 @@ std::string TimingText(const Timing &timing, const std::string &device, std::siz
   text << "mean: " << timing.predict_ms.mean << " ms\n";
   text << "median: " << timing.predict_ms.median << " ms\n";
   text << "p90: " << timing.predict_ms.p90 << " ms\n";
+  for (const auto &[name, part] : timing.parts) {
+    text << name << ": mean " << part.mean << ", median " << part.median << ", p90 " << part.p90
+         << " ms of " << part.count << "\n";
+  }
   text << "images/s: " << timing.ImagesPerSecond() << " (reading and writing included)\n";
   text << "total: " << timing.wall_seconds << " s, after " << timing.load_seconds
        << " s for loading the model\n";

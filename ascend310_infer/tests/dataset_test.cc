@@ -81,7 +81,7 @@ TEST(Dataset, ShapesOfNoArrayAreRefused) {
        {json{1, 3, 0, 6}, json{1, 3, -4, 6}, json{1, 3, 4000000000, 4000000000}}) {
     json changed = Manifest(1);
     changed["inputs"][0]["shape"] = shape;
-    EXPECT_SAYS(OpenProblem(changed), "the shape of input 'image'");
+    EXPECT_SAYS(OpenProblem(changed), "inputs[0].shape");
   }
 }
 

@@ -1,0 +1,171 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+#include "bundle_app.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "bundle.h"
+#include "bundle_detector.h"
+#include "detection_writer.h"
+#include "error.h"
+#include "picture_list.h"
+#include "pipeline.h"
+#include "stages.h"
+#include "statistics.h"
+
+namespace defrcn {
+namespace {
+
+namespace fs = std::filesystem;
+
+void CheckOutput(const Options &options) {
+  for (const std::string &taken : {options.input, options.bundle}) {
+    std::error_code error;
+    if (fs::is_directory(taken, error) && fs::equivalent(taken, options.output, error)) {
+      throw InputError("--output: " + options.output +
+                       " is a folder that is read from; name another one");
+    }
+  }
+}
+
+std::unique_ptr<Engine> BuildEngine(const Options &options, const BundleModel &model,
+                                    const EngineMaker &make_engine) {
+  Options own = options;
+  own.mindir_path = model.file.string();
+  own.image_height = static_cast<int>(model.inputs[0].shape[2]);
+  own.image_width = static_cast<int>(model.inputs[0].shape[3]);
+  return make_engine(own);
+}
+
+std::vector<std::unique_ptr<BundleDetector>> BuildDetectors(const Options &options,
+                                                            const Bundle &bundle,
+                                                            const EngineMaker &make_engine,
+                                                            const std::atomic<bool> *stop) {
+  std::vector<std::unique_ptr<BundleDetector>> detectors;
+  for (int instance = 0; instance < options.instances; ++instance) {
+    auto detector = BuildEngine(options, bundle.detector, make_engine);
+    auto encoder =
+        bundle.encoder ? BuildEngine(options, bundle.encoder->model, make_engine) : nullptr;
+    detectors.push_back(std::make_unique<BundleDetector>(
+        bundle, options.score_threshold, std::move(detector), std::move(encoder)));
+    for (int call = 0; call < options.warmup; ++call) {
+      if (Stopped(stop)) {
+        throw Interrupted();
+      }
+      detectors.back()->WarmUp();
+    }
+  }
+  return detectors;
+}
+
+// The times of all pictures, part by part.
+struct AllTimes {
+  std::vector<double> decode, resize, detector, encoder, rest;
+
+  void Add(const PartTimes &times) {
+    decode.push_back(times.decode);
+    resize.push_back(times.resize);
+    detector.push_back(times.detector);
+    if (times.encoder > 0.0) {
+      encoder.push_back(times.encoder);
+    }
+    rest.push_back(times.rest);
+  }
+
+  void Into(Timing *timing) const {
+    timing->predict_ms = Summarise(detector);
+    timing->parts = {{"decoding", Summarise(decode)},
+                     {"resizing", Summarise(resize)},
+                     {"detector", timing->predict_ms},
+                     {"encoder", Summarise(encoder)},
+                     {"rest", Summarise(rest)}};
+  }
+};
+
+// Every picture, `options.repeat` times; the detections of the first time are kept.
+Timing LookAtAll(const Options &options, const Bundle &bundle,
+                 const std::vector<PictureFile> &pictures,
+                 const std::vector<std::unique_ptr<BundleDetector>> &detectors,
+                 const std::atomic<bool> *stop, std::ostream *out, DetectionWriter *writer) {
+  Stages<PictureIn, PictureOut> stages;
+  stages.count = pictures.size() * static_cast<std::size_t>(options.repeat);
+  stages.readers = detectors.size();
+  stages.queue = static_cast<std::size_t>(options.queue);
+  stages.stop = stop;
+  stages.read = [&](std::size_t number) {
+    const std::size_t index = number % pictures.size();
+    PictureIn picture = ReadPicture(bundle, pictures[index].path, index, options.draw);
+    picture.first_time = number < pictures.size();
+    return picture;
+  };
+  for (const auto &detector : detectors) {
+    stages.workers.emplace_back(
+        [&detector](PictureIn picture) { return detector->Look(std::move(picture)); });
+  }
+  AllTimes times;
+  std::size_t done = 0;
+  const auto progress = ProgressLines(stages.count, out);
+  stages.write = [&](PictureOut picture) {
+    PartTimes own = picture.times;
+    const bool good = picture.problem.empty();
+    if (picture.first_time) {
+      own.rest += writer->Add(std::move(picture));
+    }
+    if (good) {
+      times.Add(own);
+    }
+    progress(++done);
+  };
+  const Clock::time_point start = Clock::now();
+  RunStages(stages);
+  Timing timing;
+  timing.wall_seconds = SecondsSince(start);
+  times.Into(&timing);
+  return timing;
+}
+
+}  // namespace
+
+std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
+                      const std::atomic<bool> *stop, std::ostream *out, std::ostream *problems) {
+  CheckOptions(options);
+  CheckOutput(options);
+  const PictureList list = FindPictures(options.input, options.output);
+  for (const std::string &name : list.skipped) {
+    *problems << name << " is no picture (JPEG or PNG) and left out" << std::endl;
+  }
+  const Bundle bundle = Bundle::Open(options.bundle);
+  DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
+  const fs::path time_file = fs::path(options.time_path) / kTimeFile;
+  MakeFolder(options.time_path);
+  fs::remove(time_file);
+
+  RunInfo run;
+  run.model = fs::absolute(options.bundle).lexically_normal().filename().string();
+  run.device = DeviceName(ParseDevice(options.device_type));
+  run.instances = static_cast<std::size_t>(options.instances);
+  *out << "building " << options.bundle << " for " << run.device << std::endl;
+  const Clock::time_point start = Clock::now();
+  const auto detectors = BuildDetectors(options, bundle, make_engine, stop);
+  const double load_seconds = SecondsSince(start);
+  *out << "running " << list.pictures.size() << " images"
+       << (options.repeat > 1 ? ", " + std::to_string(options.repeat) + " times" : "") << std::endl;
+  Timing timing = LookAtAll(options, bundle, list.pictures, detectors, stop, out, &writer);
+  timing.load_seconds = load_seconds;
+  timing.peak_memory_mb = PeakMemoryMb();
+  const std::string text = TimingText(timing, run.device, run.instances);
+  WriteAtomically(time_file, text);
+  writer.Finish(run, timing, options.score_threshold);
+  *out << text << "results: " << options.output << std::endl;
+  const std::vector<std::string> left_out = writer.Problems();
+  for (const std::string &problem : left_out) {
+    *problems << "error: " << problem << std::endl;
+  }
+  return left_out.size();
+}
+
+}  // namespace defrcn

@@ -1,0 +1,232 @@
+// Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
+// Decoding and encoding with libpng, whose errors come back by longjmp: nothing that has a
+// destructor may live in a function between a step and the setjmp.
+#include <png.h>
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "decode.h"
+#include "error.h"
+#include "exif.h"
+
+namespace defrcn {
+namespace {
+
+constexpr int kCompression = 3;  // of drawn pictures: half the time of the usual 6
+
+// What both directions share: the error's way back, and its text.
+class PngUser {
+ protected:
+  template <typename Body>
+  bool Completes(Body body) {
+    return CompletesAt(&body);
+  }
+
+  template <typename Body>
+  bool CompletesAt(Body *body) {
+    if (setjmp(return_) != 0) {
+      return false;
+    }
+    (*body)();
+    return true;
+  }
+
+  static void OnError(png_structp png, png_const_charp message) {
+    auto *self = static_cast<PngUser *>(png_get_error_ptr(png));
+    std::snprintf(self->message_, sizeof(self->message_), "%s", message);
+    std::longjmp(self->return_, 1);
+  }
+
+  static void OnWarning(png_structp, png_const_charp) {}
+
+  std::jmp_buf return_ = {};
+  char message_[200] = "no memory";
+};
+
+class PngDecoder : public PngUser {
+ public:
+  explicit PngDecoder(const Buffer &content) : data_(content.data()), left_(content.size()) {
+    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngUser *>(this), OnError,
+                                  OnWarning);
+    info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
+  }
+  PngDecoder(const PngDecoder &) = delete;
+  PngDecoder &operator=(const PngDecoder &) = delete;
+  ~PngDecoder() { png_destroy_read_struct(&png_, &info_, nullptr); }
+
+  Raw Decode(std::int64_t max_pixels) {
+    Step([this] { ReadHeader(); });
+    CheckPixels(png_get_image_height(png_, info_), png_get_image_width(png_, info_), max_pixels);
+    Raw raw;
+    raw.size = {static_cast<int>(png_get_image_height(png_, info_)),
+                static_cast<int>(png_get_image_width(png_, info_))};
+    const std::size_t row = static_cast<std::size_t>(raw.size.width) * 3;
+    raw.pixels.resize(row * static_cast<std::size_t>(raw.size.height));
+    std::vector<png_bytep> rows;
+    for (std::size_t place = 0; place < raw.pixels.size(); place += row) {
+      rows.push_back(raw.pixels.data() + place);
+    }
+    png_bytep *targets = rows.data();
+    Step([this, row, targets] { ReadPixels(row, targets); });
+    if (png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE) {
+      CheckPalette();
+    }
+    // What follows the pixels may turn them; if it is damaged, they are all there.
+    Completes([this] { png_read_end(png_, info_); });
+    ReadTexts(&raw);
+    return raw;
+  }
+
+ private:
+  template <typename Body>
+  void Step(Body body) {
+    if (info_ == nullptr || !CompletesAt(&body)) {
+      throw InputError(std::string("not a readable picture (") + message_ + ")");
+    }
+  }
+
+  void ReadHeader() {
+    png_set_read_fn(png_, this, OnRead);
+    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+    png_set_chunk_cache_max(png_, 0);
+    png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+    png_read_info(png_, info_);
+  }
+
+  void ReadPixels(std::size_t row, png_bytep *targets) {
+    const int colours = png_get_color_type(png_, info_);
+    png_set_check_for_invalid_index(png_, 1);
+    if (colours == PNG_COLOR_TYPE_PALETTE) {
+      png_set_palette_to_rgb(png_);
+    }
+    if ((colours & PNG_COLOR_MASK_COLOR) == 0) {
+      png_set_expand_gray_1_2_4_to_8(png_);
+      png_set_gray_to_rgb(png_);
+    }
+    png_set_strip_16(png_);
+    png_set_strip_alpha(png_);
+    png_set_interlace_handling(png_);
+    png_read_update_info(png_, info_);
+    if (png_get_rowbytes(png_, info_) != row) {
+      png_error(png_, "its pixels are of an unknown kind");
+    }
+    png_read_image(png_, targets);
+  }
+
+  void CheckPalette() {
+    png_colorp colours = nullptr;
+    int count = 0;
+    png_get_PLTE(png_, info_, &colours, &count);
+    if (png_get_palette_max(png_, info_) >= count) {
+      throw InputError("not a readable picture (pixels of a colour that its palette lacks)");
+    }
+  }
+
+  void ReadTexts(Raw *raw) {
+    png_textp texts = nullptr;
+    int count = 0;
+    png_get_text(png_, info_, &texts, &count);
+    for (int place = 0; place < count; ++place) {
+      const png_text &one = texts[place];
+      if (one.key == nullptr || one.text == nullptr) {
+        continue;
+      }
+      const std::string_view key(one.key);
+      if (key == "XML:com.adobe.xmp") {
+        raw->xmp = one.text;
+      } else if (key == "Raw profile type exif") {
+        raw->exif = RawProfile(one.text);
+      }
+    }
+    png_bytep exif = nullptr;
+    png_uint_32 bytes = 0;
+    if (png_get_eXIf_1(png_, info_, &bytes, &exif) != 0) {
+      raw->exif.assign(reinterpret_cast<const char *>(exif), bytes);
+    }
+  }
+
+  static void OnRead(png_structp png, png_bytep target, std::size_t bytes) {
+    auto *self = static_cast<PngDecoder *>(png_get_io_ptr(png));
+    if (bytes > self->left_) {
+      png_error(png, "the file is truncated");
+    }
+    std::memcpy(target, self->data_, bytes);
+    self->data_ += bytes;
+    self->left_ -= bytes;
+  }
+
+  const std::uint8_t *data_;
+  std::size_t left_;
+  png_structp png_ = nullptr;
+  png_infop info_ = nullptr;
+};
+
+class PngEncoder : public PngUser {
+ public:
+  PngEncoder() {
+    png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, static_cast<PngUser *>(this), OnError,
+                                   OnWarning);
+    info_ = png_ == nullptr ? nullptr : png_create_info_struct(png_);
+  }
+  PngEncoder(const PngEncoder &) = delete;
+  PngEncoder &operator=(const PngEncoder &) = delete;
+  ~PngEncoder() { png_destroy_write_struct(&png_, &info_); }
+
+  Buffer Encode(const Picture &picture) {
+    if (info_ == nullptr || !Completes([this, &picture] { Write(picture); })) {
+      throw std::runtime_error(std::string("a picture cannot be encoded as PNG: ") + message_);
+    }
+    return std::move(written_);
+  }
+
+ private:
+  void Write(const Picture &picture) {
+    png_set_write_fn(png_, this, OnWrite, nullptr);
+    png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+    png_set_compression_level(png_, kCompression);
+    png_set_IHDR(png_, info_, static_cast<png_uint_32>(picture.size.width),
+                 static_cast<png_uint_32>(picture.size.height), 8, PNG_COLOR_TYPE_RGB,
+                 PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_write_info(png_, info_);
+    for (int row = 0; row < picture.size.height; ++row) {
+      png_write_row(png_, picture.At(row, 0));
+    }
+    png_write_end(png_, info_);
+  }
+
+  // No exception may pass through the library.
+  static void OnWrite(png_structp png, png_bytep data, std::size_t bytes) {
+    auto *self = static_cast<PngEncoder *>(png_get_io_ptr(png));
+    bool stored = true;
+    try {
+      self->written_.insert(self->written_.end(), data, data + bytes);
+    } catch (const std::bad_alloc &) {
+      stored = false;
+    }
+    if (!stored) {
+      png_error(png, "no memory");
+    }
+  }
+
+  Buffer written_;
+  png_structp png_ = nullptr;
+  png_infop info_ = nullptr;
+};
+
+}  // namespace
+
+Raw DecodePng(const Buffer &content, std::int64_t max_pixels) {
+  return PngDecoder(content).Decode(max_pixels);
+}
+
+Buffer EncodePng(const Picture &picture) { return PngEncoder().Encode(picture); }
+
+}  // namespace defrcn
