@@ -68,7 +68,8 @@ class PngDecoder : public PngUser {
     Raw raw;
     raw.size = {static_cast<int>(png_get_image_height(png_, info_)),
                 static_cast<int>(png_get_image_width(png_, info_))};
-    const std::size_t row = static_cast<std::size_t>(raw.size.width) * 3;
+    const bool palette = png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE;
+    const std::size_t row = static_cast<std::size_t>(raw.size.width) * (palette ? 1 : 3);
     raw.pixels.resize(row * static_cast<std::size_t>(raw.size.height));
     std::vector<png_bytep> rows;
     for (std::size_t place = 0; place < raw.pixels.size(); place += row) {
@@ -76,8 +77,8 @@ class PngDecoder : public PngUser {
     }
     png_bytep *targets = rows.data();
     Step([this, row, targets] { ReadPixels(row, targets); });
-    if (png_get_color_type(png_, info_) == PNG_COLOR_TYPE_PALETTE) {
-      CheckPalette();
+    if (palette) {
+      raw.pixels = FromPalette(raw.pixels);
     }
     // What follows the pixels may turn them; if it is damaged, they are all there.
     Completes([this] { png_read_end(png_, info_); });
@@ -103,10 +104,7 @@ class PngDecoder : public PngUser {
 
   void ReadPixels(std::size_t row, png_bytep *targets) {
     const int colours = png_get_color_type(png_, info_);
-    png_set_check_for_invalid_index(png_, 1);
-    if (colours == PNG_COLOR_TYPE_PALETTE) {
-      png_set_palette_to_rgb(png_);
-    }
+    png_set_packing(png_);
     if ((colours & PNG_COLOR_MASK_COLOR) == 0) {
       png_set_expand_gray_1_2_4_to_8(png_);
       png_set_gray_to_rgb(png_);
@@ -121,13 +119,20 @@ class PngDecoder : public PngUser {
     png_read_image(png_, targets);
   }
 
-  void CheckPalette() {
+  // The library would make a colour that the palette lacks black, Pillow a grey.
+  Buffer FromPalette(const Buffer &places) const {
     png_colorp colours = nullptr;
     int count = 0;
     png_get_PLTE(png_, info_, &colours, &count);
-    if (png_get_palette_max(png_, info_) >= count) {
-      throw InputError("not a readable picture (pixels of a colour that its palette lacks)");
+    Buffer pixels;
+    pixels.reserve(places.size() * 3);
+    for (const std::uint8_t place : places) {
+      if (place >= count) {
+        throw InputError("not a readable picture (pixels of a colour that its palette lacks)");
+      }
+      pixels.insert(pixels.end(), {colours[place].red, colours[place].green, colours[place].blue});
     }
+    return pixels;
   }
 
   void ReadTexts(Raw *raw) {

@@ -1,16 +1,13 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The C++ inference program: its unit tests with checks built in, and the program on networks.
 
-Everything is built here, below ascend310_infer/out, with what `scripts/get_lite.sh` fetches. A
-machine without a compiler or the libraries skips this; in CI (CI=true) that is a failure. Every
-call has a time limit: a wrong network can make MindSpore Lite wait for ever.
+What runs a bundle over pictures has tests of its own: test_bundle_parts.py, test_bundle_program.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -23,74 +20,20 @@ from mindspore.ops import operations
 from scipy.optimize import linear_sum_assignment
 
 from src.export.manifest import INPUTS
-from src.export.mindir_rewrite import to_version_1
 from src.export.network import OUTPUT_NAMES, DetectorForExport, example_inputs
-from src.model_utils.paths import project_folder
 from tests.helpers import small
+from tests.helpers.infer_program import (
+    ROOT,
+    RUN_SECONDS,
+    built,
+    call,
+    must_have,
+    run_unit_tests,
+    write_mindir,
+)
 
-ROOT = project_folder()
-BUILD = ROOT / "ascend310_infer" / "build.sh"
-OUT = ROOT / "ascend310_infer" / "out"
-BUILD_SECONDS, RUN_SECONDS = 1500, 120
 HEIGHT, WIDTH = 32, 48
 NET_HEIGHT, NET_WIDTH = 96, 128
-
-
-def call(*command, seconds=RUN_SECONDS, **variables):
-    """Run a command with a time limit."""
-    return subprocess.run(
-        [str(word) for word in command],
-        # The checks of addresses want to be the first library that is loaded.
-        env={**os.environ, "LD_PRELOAD": "", **variables},
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
-
-
-def must_have(done):
-    """Skip where a tool is missing, except in CI."""
-    if done.returncode == 0:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"in CI nothing may be missing: {done.stderr}")
-    pytest.skip(done.stderr.strip())
-
-
-@pytest.fixture(scope="module")
-def tools():
-    must_have(call("bash", BUILD, "--check", "--tests"))
-
-
-def built(kind, *flags):
-    """Build below OUT; unchanged sources are not compiled again."""
-    done = call("bash", BUILD, f"--out={OUT / kind}", *flags, seconds=BUILD_SECONDS)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return OUT / kind
-
-
-@pytest.fixture(scope="module")
-def lite(tools):
-    must_have(call("bash", ROOT / "scripts" / "get_lite.sh", seconds=900))
-
-
-@pytest.fixture(scope="module")
-def checked(lite):
-    """Program and unit tests, with checks of addresses and undefined behaviour."""
-    return built("address", "--tests", "--sanitize=address")
-
-
-@pytest.fixture(scope="module")
-def program(lite):
-    return built("release", "--tests") / "main"
-
-
-def write_mindir(network, inputs, path):
-    """Export a network as a file of version 1."""
-    made = path.with_name("version_3.mindir")
-    ms.export(network, *inputs, file_name=str(made), file_format="MINDIR")
-    path.write_bytes(to_version_1(made.read_bytes(), str(made)))
-    return path
 
 
 class Arithmetic(nn.Cell):
@@ -179,12 +122,6 @@ def check_arithmetic(folder, values):
         np.testing.assert_allclose(found[0], 3 * image, rtol=1e-6)
         np.testing.assert_array_equal(found[1], number + 1)
         np.testing.assert_array_equal(found[2], meta * meta)
-
-
-def run_unit_tests(folder, **variables):
-    done = call(folder / "defrcn_tests", "--gtest_brief=1", **variables)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert int(re.search(r"PASSED  \] (\d+) tests", done.stdout)[1]) >= 69
 
 
 def test_unit_tests(program):
