@@ -28,7 +28,7 @@ struct PartTimes {
 struct PictureIn {
   std::size_t index = 0;
   bool first_time = true;  // not a repetition for timing
-  std::string problem;  // why it is left out, without its name
+  std::string problem;     // why it is left out, without its name
   Size image;
   Picture resized;
   Picture picture;      // for drawing; empty if it is not wanted

@@ -13,16 +13,16 @@ namespace defrcn {
 
 // What the block is made of; arrays in C order.
 struct CalibrationParts {
-  std::size_t channels = 0;      // C, of the encoder's map
-  std::size_t dimensions = 0;    // D, of a vector
-  int stride = 32;               // pixels a cell
-  std::vector<float> weight;     // (D, C)
-  std::vector<float> bias;       // (D,)
-  std::vector<float> prototypes; // (K, D)
-  std::vector<bool> calibrated;  // K: whose scores change
-  float alpha = 0.5F;            // share of the score
-  float lower = 0.05F;           // scores up to this stay,
-  float upper = 1.0F;            // and those above this
+  std::size_t channels = 0;       // C, of the encoder's map
+  std::size_t dimensions = 0;     // D, of a vector
+  int stride = 32;                // pixels a cell
+  std::vector<float> weight;      // (D, C)
+  std::vector<float> bias;        // (D,)
+  std::vector<float> prototypes;  // (K, D)
+  std::vector<bool> calibrated;   // K: whose scores change
+  float alpha = 0.5F;             // share of the score
+  float lower = 0.05F;            // scores up to this stay,
+  float upper = 1.0F;             // and those above this
 };
 
 // The encoder's map of one picture, (rows, columns, channels); rows of cells may be further apart

@@ -30,7 +30,8 @@ struct Picture {
 
   Picture() = default;
   explicit Picture(Size of)
-      : size(of), rgb(static_cast<std::size_t>(of.height) * static_cast<std::size_t>(of.width) * 3) {}
+      : size(of),
+        rgb(static_cast<std::size_t>(of.height) * static_cast<std::size_t>(of.width) * 3) {}
 
   std::uint8_t *At(int row, int column) {
     return rgb.data() + (static_cast<std::size_t>(row) * static_cast<std::size_t>(size.width) +

@@ -7,7 +7,8 @@
 
 namespace defrcn {
 
-// 64 hexadecimal digits in small letters. Throws InputError, which names a file that cannot be read.
+// 64 hexadecimal digits in small letters. Throws InputError, which names a file that cannot be
+// read.
 std::string Sha256OfFile(const std::filesystem::path &path);
 
 }  // namespace defrcn

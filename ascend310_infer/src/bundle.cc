@@ -109,7 +109,9 @@ class Files {
     }
     std::vector<float> values(count);
     std::memcpy(values.data(), bytes.data(), bytes.size());
-    if (!std::all_of(values.begin(), values.end(), [](float one) { return std::isfinite(one); })) {
+    const bool finite =
+        std::all_of(values.begin(), values.end(), [](float one) { return std::isfinite(one); });
+    if (!finite) {
       throw InputError(path.string() + " holds a number that is not finite" + kRemedy);
     }
     return values;
@@ -204,12 +206,12 @@ std::int64_t ReadEncoder(const JsonNode &node, const Files &files, Bundle *bundl
   const Shape map = items.empty() ? Shape{} : ParseTensor(items[0]).shape;
   const std::int64_t channels = map.size() == 4 ? map[3] : 1;
   const std::int64_t stride = bundle->calibration.stride;
-  encoder.model.outputs = Tensors(
-      outputs, {{"features",
-                 "float32",
-                 {1, (encoder.canvas.height + stride - 1) / stride,
-                  (encoder.canvas.width + stride - 1) / stride, channels},
-                 0}});
+  encoder.model.outputs =
+      Tensors(outputs, {{"features",
+                         "float32",
+                         {1, (encoder.canvas.height + stride - 1) / stride,
+                          (encoder.canvas.width + stride - 1) / stride, channels},
+                         0}});
   bundle->encoder = encoder;
   return channels;
 }
@@ -256,10 +258,12 @@ Bundle Bundle::Open(const fs::path &folder) {
   std::error_code error;
   if (!fs::is_regular_file(path, error)) {
     const bool packed = fs::is_regular_file(folder, error);
-    throw InputError(packed ? folder.string() + " is a file, --bundle names a folder: unpack it "
-                                                "with tar -xf and name what comes out"
-                            : path.string() + " is missing: the folder is no bundle, or was not "
-                                              "written to its end");
+    throw InputError(packed ? folder.string() +
+                                  " is a file, --bundle names a folder: unpack it "
+                                  "with tar -xf and name what comes out"
+                            : path.string() +
+                                  " is missing: the folder is no bundle, or was not "
+                                  "written to its end");
   }
   const nlohmann::json content = ReadObject(path);
   const JsonNode root(content);

@@ -50,8 +50,8 @@ std::vector<std::unique_ptr<BundleDetector>> BuildDetectors(const Options &optio
     auto detector = BuildEngine(options, bundle.detector, make_engine);
     auto encoder =
         bundle.encoder ? BuildEngine(options, bundle.encoder->model, make_engine) : nullptr;
-    detectors.push_back(std::make_unique<BundleDetector>(
-        bundle, options.score_threshold, std::move(detector), std::move(encoder)));
+    detectors.push_back(std::make_unique<BundleDetector>(bundle, options.score_threshold,
+                                                         std::move(detector), std::move(encoder)));
     for (int call = 0; call < options.warmup; ++call) {
       if (Stopped(stop)) {
         throw Interrupted();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -57,8 +58,8 @@ std::vector<Tensor> RunChecked(const BundleModel &model, const std::vector<Buffe
   std::vector<Tensor> outputs = engine->Run(inputs);
   const std::string name = model.file.filename().string();
   if (outputs.size() != model.outputs.size()) {
-    throw std::runtime_error(name + " gives " + std::to_string(outputs.size()) + " outputs: " +
-                             kOtherGraph);
+    throw std::runtime_error(name + " gives " + std::to_string(outputs.size()) +
+                             " outputs: " + kOtherGraph);
   }
   for (std::size_t place = 0; place < outputs.size(); ++place) {
     const TensorInfo &found = outputs[place].info, &wanted = model.outputs[place];
@@ -87,8 +88,8 @@ PictureIn ReadGood(const Bundle &bundle, const std::filesystem::path &path, bool
   result.times.decode = MillisecondsSince(start);
   const Size size = ResizedSize(result.image, bundle.min_size, bundle.max_size);
   if (size.height > bundle.input.height || size.width > bundle.input.width) {
-    throw InputError(DoesNotFit("the picture after resizing", size, "the detector's input",
-                                bundle.input));
+    throw InputError(
+        DoesNotFit("the picture after resizing", size, "the detector's input", bundle.input));
   }
   start = Clock::now();
   result.resized = Resized(decoded.picture, size);
@@ -145,9 +146,9 @@ void BundleDetector::WarmUp() {
   RunChecked(bundle_.detector, detector_inputs_, detector_.get());
   if (bundle_.encoder) {
     const Size &canvas = bundle_.encoder->canvas;
-    FillValues(std::array<float, 2>{static_cast<float>(canvas.height),
-                                    static_cast<float>(canvas.width)},
-               &encoder_inputs_[1]);
+    FillValues(
+        std::array<float, 2>{static_cast<float>(canvas.height), static_cast<float>(canvas.width)},
+        &encoder_inputs_[1]);
     RunChecked(bundle_.encoder->model, encoder_inputs_, encoder_.get());
   }
 }
@@ -174,8 +175,7 @@ PictureOut BundleDetector::Look(PictureIn picture) {
     return result;
   }
   result.picture = std::move(picture.picture);
-  result.times.rest =
-      MillisecondsSince(start) - result.times.detector - result.times.encoder;
+  result.times.rest = MillisecondsSince(start) - result.times.detector - result.times.encoder;
   return result;
 }
 

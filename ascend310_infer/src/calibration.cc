@@ -119,8 +119,8 @@ void Calibrate(const CalibrationParts &parts, const FeatureMap &map,
           Dot(parts.weight.data() + row * parts.channels, pooled.data(), parts.channels);
       vector[row] = static_cast<float>(product) + parts.bias[row];
     }
-    const float cosine = Cosine(vector.data(), parts.prototypes.data() + one.label * parts.dimensions,
-                                parts.dimensions);
+    const float cosine = Cosine(
+        vector.data(), parts.prototypes.data() + one.label * parts.dimensions, parts.dimensions);
     one.score = one.score * parts.alpha + cosine * (1.0F - parts.alpha);
   }
 }

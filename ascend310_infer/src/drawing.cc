@@ -44,7 +44,8 @@ void Fill(int left, int top, int right, int bottom, const Rgb &colour, Picture *
 }
 
 void DrawFrame(const Box &box, int line, const Rgb &colour, Picture *picture) {
-  const int left = static_cast<int>(std::lround(box[0])), top = static_cast<int>(std::lround(box[1]));
+  const int left = static_cast<int>(std::lround(box[0])),
+            top = static_cast<int>(std::lround(box[1]));
   const int right = std::max(static_cast<int>(std::lround(box[2])), left + 1);
   const int bottom = std::max(static_cast<int>(std::lround(box[3])), top + 1);
   Fill(left, top, right, std::min(top + line, bottom), colour, picture);

@@ -100,9 +100,8 @@ constexpr std::array<std::uint8_t, kGlyphHeight> kFrame = {0x1F, 0x11, 0x11, 0x1
 }  // namespace
 
 std::array<std::uint8_t, kGlyphHeight> GlyphOf(char letter) {
-  const auto *found =
-      std::find_if(std::begin(kGlyphs), std::end(kGlyphs),
-                   [letter](const Glyph &glyph) { return glyph.letter == letter; });
+  const auto *found = std::find_if(std::begin(kGlyphs), std::end(kGlyphs),
+                                   [letter](const Glyph &glyph) { return glyph.letter == letter; });
   return found == std::end(kGlyphs) ? kFrame : found->rows;
 }
 

@@ -51,8 +51,8 @@ class JpegDecoder {
     }
     info_.out_color_space = raw.channels == 4 ? JCS_CMYK : JCS_RGB;
     raw.size = {static_cast<int>(info_.image_height), static_cast<int>(info_.image_width)};
-    const std::size_t row = static_cast<std::size_t>(info_.image_width) *
-                            static_cast<std::size_t>(raw.channels);
+    const std::size_t row =
+        static_cast<std::size_t>(info_.image_width) * static_cast<std::size_t>(raw.channels);
     raw.pixels.resize(row * info_.image_height);
     ReadBlocks(&raw);
     std::uint8_t *pixels = raw.pixels.data();

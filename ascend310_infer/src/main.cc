@@ -107,8 +107,9 @@ int Run(const defrcn::Options &options) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  gflags::SetUsageMessage("--mindir_path=FILE [--dataset_path=DIR] [--device_type=CPU] ..., or "
-                          "--bundle=DIR --input=PATH --output=DIR [--device_type=CPU] ...");
+  gflags::SetUsageMessage(
+      "--mindir_path=FILE [--dataset_path=DIR] [--device_type=CPU] ..., or "
+      "--bundle=DIR --input=PATH --output=DIR [--device_type=CPU] ...");
   gflags::ParseCommandLineFlags(&argc, &argv, /*remove_flags=*/true);
   if (argc > 1) {
     std::cerr << "error: '" << argv[1] << "' is no flag; see --help" << std::endl;

@@ -5,9 +5,9 @@
 
 namespace defrcn {
 
-std::size_t RunBundle(const Options & /*options*/, const EngineMaker & /*make_engine*/,
-                      const std::atomic<bool> * /*stop*/, std::ostream * /*out*/,
-                      std::ostream * /*problems*/) {
+std::size_t RunBundle(const Options& /*options*/, const EngineMaker& /*make_engine*/,
+                      const std::atomic<bool>* /*stop*/, std::ostream* /*out*/,
+                      std::ostream* /*problems*/) {
   throw InputError(
       "--bundle: this program was built without libjpeg, libpng and OpenSSL; Debian, Ubuntu: "
       "apt-get install -y libjpeg-dev libpng-dev libssl-dev, then build it again "

@@ -114,10 +114,10 @@ Picture Oriented(Picture picture, int orientation) {
   }
   // From 5 on rows and columns change places; where the first pixel of a row comes from follows.
   const bool turned = orientation >= 5;
-  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 ||
-                          orientation == 8;
-  const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 ||
-                          orientation == 7;
+  const bool from_right =
+      orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool from_below =
+      orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const int height = picture.size.height, width = picture.size.width;
   Picture result(turned ? Size{width, height} : picture.size);
   for (int row = 0; row < result.size.height; ++row) {

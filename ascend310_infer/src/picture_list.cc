@@ -45,8 +45,7 @@ void Walk(const fs::path &folder, const std::string &prefix, const fs::path &lea
     }
     if (!entry->is_directory(unknown)) {
       files.push_back(name);
-    } else if (!entry->is_symlink(unknown) &&
-               !fs::equivalent(entry->path(), leave_out, unknown)) {
+    } else if (!entry->is_symlink(unknown) && !fs::equivalent(entry->path(), leave_out, unknown)) {
       folders.push_back(name);
     }
   }

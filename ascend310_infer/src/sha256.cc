@@ -32,8 +32,8 @@ std::string Sha256OfFile(const std::filesystem::path &path) {
   std::vector<char> piece(kPiece);
   while (stream) {
     stream.read(piece.data(), static_cast<std::streamsize>(piece.size()));
-    MustWork(EVP_DigestUpdate(context.get(), piece.data(),
-                              static_cast<std::size_t>(stream.gcount())));
+    MustWork(
+        EVP_DigestUpdate(context.get(), piece.data(), static_cast<std::size_t>(stream.gcount())));
   }
   if (!stream.eof()) {
     throw InputError(path.string() + " cannot be read");

@@ -1,6 +1,7 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "options.h"
 
+#include <cmath>
 #include <string>
 
 #include "app.h"
@@ -81,6 +82,60 @@ TEST_F(OptionsTest, NumbersHaveRanges) {
     EXPECT_SAYS(Problem(), one.flag);
     options_.*one.field = before;
   }
+}
+
+TEST_F(OptionsTest, FlagsOfBundlesNeedOne) {
+  for (const char *flag : {"input", "output", "score_threshold", "draw", "repeat"}) {
+    options_.given = {flag};
+    EXPECT_SAYS(Problem(), std::string("--") + flag + " goes with --bundle");
+  }
+}
+
+class BundleOptionsTest : public OptionsTest {
+ protected:
+  BundleOptionsTest() {
+    options_ = Options();
+    options_.bundle = options_.input = folder_.Path().string();
+    options_.output = options_.time_path = (folder_ / "results").string();
+    options_.device_type = "CPU";
+    options_.precision_mode = "preferred_fp32";
+    options_.given = {"bundle", "input", "output"};
+  }
+};
+
+TEST_F(BundleOptionsTest, GoodOnesPass) { EXPECT_NO_THROW(CheckOptions(options_)); }
+
+TEST_F(BundleOptionsTest, FlagsOfDatasetsDoNotGoWithABundle) {
+  for (const char *flag : {"mindir_path", "dataset_path", "result_path", "RESTOREBBOX"}) {
+    options_.given.insert(flag);
+    EXPECT_SAYS(Problem(), std::string("--") + flag + " does not go with --bundle");
+    options_.given.erase(flag);
+  }
+}
+
+TEST_F(BundleOptionsTest, PathsAreNamed) {
+  options_.input = "/none";
+  EXPECT_SAYS(Problem(), "--input: there is no file or folder /none");
+  options_.input.clear();
+  EXPECT_SAYS(Problem(), "--input is missing");
+  options_.bundle = "/none";
+  EXPECT_SAYS(Problem(), "--bundle: there is no folder /none");
+  options_.bundle = options_.input = folder_.Path().string();
+  options_.output.clear();
+  EXPECT_SAYS(Problem(), "--output is missing");
+}
+
+TEST_F(BundleOptionsTest, NumbersHaveRanges) {
+  for (const double threshold : {-0.1, 1.1, std::nan("")}) {
+    options_.score_threshold = threshold;
+    EXPECT_SAYS(Problem(), "--score_threshold is ");
+  }
+  options_.score_threshold = 1.0;
+  options_.repeat = 0;
+  EXPECT_SAYS(Problem(), "--repeat is 0; it goes from 1 to 1000000");
+  options_.repeat = 1;
+  options_.queue = 0;
+  EXPECT_SAYS(Problem(), "--queue is 0");
 }
 
 TEST(ParseDevice, KnowsUsersNames) {
