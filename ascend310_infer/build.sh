@@ -8,6 +8,7 @@
 # --sanitize    with address and undefined-behaviour checks, or with thread checks
 # --out         folder to build in
 # --check       builds nothing: says which tools or libraries of the system are missing, if any
+# Without libjpeg, libpng and OpenSSL the program is built too, and refuses --bundle.
 # Settings: LITE_HOME (MindSpore Lite, see below), CXX (compiler), JSON_INCLUDE_DIR (folder of
 # nlohmann/json.hpp; by default the system's, or the one that MindSpore's Python package carries).
 #
@@ -30,7 +31,7 @@ for argument in "$@"; do
     --check) check_only=yes ;;
     --out=?*) out=${argument#*=} ;;
     -h | --help)
-      sed -n '3,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+      sed -n '3,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
       exit 0
       ;;
     *)
@@ -78,6 +79,21 @@ check_tools() {
   fi
 }
 
+# Says what a program that takes bundles lacks; it is built all the same.
+check_bundle_libraries() {
+  local pair missing=() packages=()
+  for pair in jpeglib.h:libjpeg:libjpeg-dev png.h:libpng:libpng-dev \
+    openssl/evp.h:OpenSSL:libssl-dev; do
+    has_header "${pair%%:*}" && continue
+    pair=${pair#*:}
+    missing+=("${pair%%:*}") packages+=("${pair#*:}")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  local list
+  list=$(printf ', %s' "${missing[@]}")
+  say "not found: ${list:2}; the program is built without --bundle. Debian, Ubuntu: apt-get install -y ${packages[*]}" >&2
+}
+
 lite_layout() { [ -f "$1/include/api/model.h" ] || [ -f "$1/include/cxx_api/model.h" ]; }
 
 # Sets lite_home, or says how to get it.
@@ -94,6 +110,7 @@ find_lite() {
 }
 
 check_tools
+check_bundle_libraries
 [ -z "$check_only" ] || exit 0 # Lite and the header come with the project's own set-up
 lite_home=""
 [ $program = OFF ] || find_lite

@@ -7,11 +7,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
-import zlib
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
@@ -22,23 +19,10 @@ from src.defrcn.pcb import Calibrator, Prototypes, axis_weights
 from src.defrcn.rcnn import final_detections, to_image_frame
 from src.model_utils.errors import InputError
 from src.predict.inputs import find_inputs
-from tests.helpers.infer_program import ask
+from tests.helpers.infer_program import ask, call
+from tests.helpers.picture_files import encoded, exif_block, jpegs, photograph, png_by_hand, pngs
 
 ORIENTATION = 0x0112
-
-
-def photograph(rng, height, width, channels=3):
-    """Something with slopes and grain, as photographs have."""
-    coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, channels), dtype=np.uint8)
-    planes = [Image.fromarray(coarse[:, :, i]).resize((width, height)) for i in range(channels)]
-    grain = rng.integers(-9, 10, (height, width, channels))
-    return np.clip(np.stack(planes, 2) + grain, 0, 255).astype(np.uint8)
-
-
-def encoded(image, kind, **options):
-    target = io.BytesIO()
-    image.save(target, kind, **options)
-    return target.getvalue()
 
 
 def test_resizing_is_pillows_byte_for_byte(probe, tmp_path):
@@ -76,72 +60,6 @@ def test_sizes_in_the_model_frame(probe, tmp_path):
     assert found == [resized_shape(*job[1:]) for job in jobs]
 
 
-def jpegs(rng):
-    """Name and bytes of JPEGs of all kinds."""
-    pixels = photograph(rng, 61, 83)
-    image = Image.fromarray(pixels)
-    for subsampling in (0, 1, 2):
-        for progressive in (False, True):
-            options = {"subsampling": subsampling, "progressive": progressive, "quality": 85}
-            yield f"{subsampling}{progressive}", encoded(image, "JPEG", **options)
-    for name, factors in (("440", 0x121111), ("411", 0x411111)):
-        flags = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
-        yield name, cv2.imencode(".jpg", pixels, flags)[1].tobytes()
-    yield "grey", encoded(image.convert("L"), "JPEG")
-    yield "cmyk", encoded(image.convert("CMYK"), "JPEG")
-    inks = photograph(rng, 40, 50, 4)
-    yield "inks", encoded(Image.frombytes("CMYK", (50, 40), inks.tobytes()), "JPEG")
-    yield "dot", encoded(Image.fromarray(pixels[:1, :1]), "JPEG")
-    yield "trailing", encoded(image, "JPEG") + b"something else"
-
-
-def pngs(rng):
-    """Name and bytes of PNGs of all kinds."""
-    pixels = photograph(rng, 40, 50)
-    image = Image.fromarray(pixels)
-    grey = image.convert("L")
-    yield "rgb", encoded(image, "PNG")
-    rgba = photograph(rng, 40, 50, 4)
-    yield "rgba", encoded(Image.fromarray(rgba), "PNG")
-    yield "la", encoded(Image.fromarray(rgba).convert("LA"), "PNG")
-    yield "grey", encoded(grey, "PNG")
-    yield "grey_transparent", encoded(grey, "PNG", transparency=int(pixels[0, 0, 0]))
-    yield "rgb_transparent", encoded(image, "PNG", transparency=(1, 2, 3))
-    yield "bits", encoded(grey.convert("1"), "PNG")
-    for colours in (2, 4, 16, 200):
-        yield f"palette{colours}", encoded(image.quantize(colours), "PNG")
-    yield "palette_transparent", encoded(image.quantize(200), "PNG", transparency=bytes(range(200)))
-    yield "deep_grey", encoded(Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257 + 3), "PNG")
-    yield "deep_rgb", cv2.imencode(".png", pixels.astype(np.uint16) * 250 + 77)[1].tobytes()
-    yield "deep_rgba", cv2.imencode(".png", rgba.astype(np.uint16) * 250 + 77)[1].tobytes()
-    for bits in (1, 2, 4):
-        yield f"grey{bits}", png_by_hand(rng, 13, 11, bits, colours=0)
-        yield f"interlaced{bits}", png_by_hand(rng, 13, 11, bits, colours=0, interlaced=True)
-    yield "interlaced", png_by_hand(rng, 13, 11, 8, colours=2, interlaced=True)
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_by_hand(rng, height, width, bits, colours, interlaced=False, palette=b""):
-    """A PNG of random bytes, in forms that Pillow does not write."""
-    passes = [(0, 0, 1, 1)]
-    if interlaced:
-        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2)]
-        passes += [(0, 1, 2, 2), (1, 0, 2, 1)]
-    rows = b""
-    for top, left, down, across in passes:
-        columns = -(-(width - left) // across)
-        size = -(-columns * bits * (3 if colours == 2 else 1) // 8)
-        for _ in range(-(-(height - top) // down) if columns > 0 else 0):
-            rows += b"\0" + rng.bytes(size)
-    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, int(interlaced))
-    parts = [(b"IHDR", header), *([(b"PLTE", palette)] if palette else [])]
-    parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
 def test_pictures_of_all_kinds_are_decoded_as_in_python(probe, tmp_path):
     rng = np.random.default_rng(3)
     cases = {f"{name}.jpg": content for name, content in jpegs(rng)}
@@ -172,15 +90,6 @@ def compare_decoded(probe, folder, cases, by_opencv=True):
             pixels = read_picture(str(folder / name), PILLOW_MAX_PIXELS).pixels
             found = np.fromfile(folder / f"{name}.opencv", np.uint8).reshape(wanted.shape)
             np.testing.assert_array_equal(found, pixels[:, :, ::-1], err_msg=name)
-
-
-def exif_block(entries, order="<"):
-    """EXIF with (tag, type, count, value or offset, inline) of one directory."""
-    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
-    body = struct.pack(f"{order}H", len(entries))
-    for tag, kind, count, value in entries:
-        body += struct.pack(f"{order}HHI", tag, kind, count) + value
-    return b"Exif\0\0" + head + body + bytes(4)
 
 
 def test_orientation_is_found_where_pillow_finds_it(probe, tmp_path):
@@ -435,3 +344,21 @@ def test_folders_are_gone_through_as_by_predict(probe, tmp_path):
     assert found_skipped == skipped
     assert "z/a.jpg" in images
     assert "z/list.txt" in skipped
+
+
+@pytest.mark.slow
+def test_damaged_files_are_read_or_refused(checked, probe, tmp_path):
+    """A minute of pictures, bundle.json and arrays, damaged at random, with checks of addresses."""
+    fuzzer = checked / "defrcn_fuzz"
+    rng = np.random.default_rng(13)
+    tags = exif_block([(ORIENTATION, 3, 1, b"\6\0\0\0")])
+    turned = Image.fromarray(photograph(rng, 24, 37))
+    cases = [*jpegs(rng), *pngs(rng), ("a", encoded(turned, "JPEG", exif=tags, xmp=b"<x/>"))]
+    for number, (_, content) in enumerate(cases):
+        (tmp_path / str(number)).write_bytes(content)
+    seed = int(np.random.default_rng().integers(1 << 31))
+    done = call(fuzzer, tmp_path, 60, seed)
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-3000:]}"
+    rounds, read = map(int, done.stdout.split())
+    assert rounds > 1000, seed
+    assert 0.02 < read / rounds < 0.98, seed  # it neither damages everything nor nothing

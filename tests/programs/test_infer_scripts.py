@@ -210,6 +210,23 @@ def test_missing_libraries_are_named(project, tmp_path, header, package):
     assert f"error: not found: {package}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("header", "library", "package"),
+    [
+        ("jpeglib", "libjpeg", "libjpeg-dev"),
+        ("png.h", "libpng", "libpng-dev"),
+        ("openssl", "OpenSSL", "libssl-dev"),
+    ],
+)
+def test_without_libraries_for_pictures_it_is_built(project, tmp_path, header, library, package):
+    write(tmp_path / "bin" / "g++", COMPILER % header)
+    done = run(project, "ascend310_infer/build.sh")
+    assert done.returncode == 0, done.stderr
+    text = f"not found: {library}; the program is built without --bundle. Debian, Ubuntu: "
+    assert f"{text}apt-get install -y {package}\n" in done.stderr
+    assert "cmake --build" in done.stdout
+
+
 def test_a_missing_compiler_is_named(project):
     done = run(project, "ascend310_infer/build.sh", CXX="no-such-compiler")
     assert done.returncode == 1
