@@ -73,6 +73,10 @@ std::vector<Tensor> RunChecked(const BundleModel &model, const std::vector<Buffe
   return outputs;
 }
 
+bool FitsInto(const Size &size, const Size &room) {
+  return size.height <= room.height && size.width <= room.width;
+}
+
 std::string DoesNotFit(const std::string &what, const Size &size, const std::string &where,
                        const Size &room) {
   return what + " is " + Describe(size) + ", " + where + " holds " + Describe(room) +
@@ -87,15 +91,22 @@ PictureIn ReadGood(const Bundle &bundle, const std::filesystem::path &path, bool
   result.image = decoded.picture.size;
   result.times.decode = MillisecondsSince(start);
   const Size size = ResizedSize(result.image, bundle.min_size, bundle.max_size);
-  if (size.height > bundle.input.height || size.width > bundle.input.width) {
+  if (!FitsInto(size, bundle.input)) {
     throw InputError(
         DoesNotFit("the picture after resizing", size, "the detector's input", bundle.input));
   }
   start = Clock::now();
   result.resized = Resized(decoded.picture, size);
   result.times.resize = MillisecondsSince(start);
-  if (bundle.encoder) {
-    result.for_encoder = decoded.by_opencv ? std::move(*decoded.by_opencv) : decoded.picture;
+  // What is too large for the encoder is refused when it is needed there.
+  if (bundle.encoder && FitsInto(result.image, bundle.encoder->canvas)) {
+    if (decoded.by_opencv) {
+      result.for_encoder = std::move(*decoded.by_opencv);
+    } else if (draw) {
+      result.for_encoder = decoded.picture;
+    } else {
+      result.for_encoder = std::move(decoded.picture);
+    }
   }
   if (draw) {
     result.picture = std::move(decoded.picture);
@@ -219,7 +230,7 @@ void BundleDetector::CalibrateScores(const PictureIn &picture, std::vector<Detec
     return;
   }
   const BundleEncoder &encoder = *bundle_.encoder;
-  if (picture.image.height > encoder.canvas.height || picture.image.width > encoder.canvas.width) {
+  if (!FitsInto(picture.image, encoder.canvas)) {
     throw InputError(DoesNotFit("the picture", picture.image,
                                 "the input of the calibration block's encoder", encoder.canvas));
   }

@@ -76,6 +76,9 @@ void CheckBundleOptions(const Options &options) {
                        " does not go with --bundle, which knows it: leave one of them out");
     }
   }
+  if (options.bundle.empty()) {
+    throw InputError("--bundle is missing: name a bundle's folder");
+  }
   std::error_code error;
   if (!fs::exists(options.bundle, error)) {
     throw InputError("--bundle: there is no folder " + options.bundle);

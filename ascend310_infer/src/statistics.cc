@@ -56,6 +56,9 @@ std::string TimingText(const Timing &timing, const std::string &device, std::siz
   text << "median: " << timing.predict_ms.median << " ms\n";
   text << "p90: " << timing.predict_ms.p90 << " ms\n";
   for (const auto &[name, part] : timing.parts) {
+    if (part.count == 0) {
+      continue;
+    }
     text << name << ": mean " << part.mean << ", median " << part.median << ", p90 " << part.p90
          << " ms of " << part.count << "\n";
   }

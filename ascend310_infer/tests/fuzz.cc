@@ -43,12 +43,15 @@ class Fuzzer {
   void Round() {
     ++rounds;
     try {
-      switch (Below(4)) {
+      switch (Below(8)) {
         case 0:
           ReadBundle();
           break;
         case 1:
           ReadArrays();
+          break;
+        case 2:
+          ReadMetadata();
           break;
         default:
           ReadPicture();
@@ -121,12 +124,25 @@ class Fuzzer {
     if (Below(4) != 0 && bytes.size() > 8 && bytes[1] == 'P') {
       Repair(&bytes);
     }
-    const std::string text(bytes.begin(), bytes.end());
-    const std::size_t exif = text.find("Exif");
-    defrcn::OrientationOf(exif == std::string::npos ? text : text.substr(exif), text);
-    defrcn::RawProfile(text);
     const defrcn::Decoded decoded = defrcn::Decode(bytes, kMaxPixels);
     defrcn::Resized(decoded.picture, defrcn::ResizedSize(decoded.picture.size, 20, 50));
+  }
+
+  // Blocks beside the pixels, in arrays of just their size.
+  void ReadMetadata() {
+    const std::string exif(
+        "Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x04\0\0\0\x02\0\0\0\x1a"
+        "\x01\x12\0\x03\0\0\0\x01\0\x06\0\0",
+        40);
+    const std::string xmp = "<a tiff:Orientation=\"6\" tiff:Orientation>5<";
+    const std::string profile = "\nexif\n 4\n4578 6966\n";
+    for (const std::string &one : {exif, xmp, profile}) {
+      Buffer bytes(one.begin(), one.end());
+      Damage(&bytes);
+      const std::string text(bytes.begin(), bytes.end());
+      defrcn::OrientationOf(text, text);
+      defrcn::RawProfile(text);
+    }
   }
 
   // One value of bundle.json is another, or its bytes are damaged.

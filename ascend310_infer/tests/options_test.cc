@@ -120,6 +120,8 @@ TEST_F(BundleOptionsTest, PathsAreNamed) {
   EXPECT_SAYS(Problem(), "--input is missing");
   options_.bundle = "/none";
   EXPECT_SAYS(Problem(), "--bundle: there is no folder /none");
+  options_.bundle.clear();
+  EXPECT_SAYS(Problem(), "--bundle is missing");
   options_.bundle = options_.input = folder_.Path().string();
   options_.output.clear();
   EXPECT_SAYS(Problem(), "--output is missing");

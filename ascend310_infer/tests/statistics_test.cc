@@ -63,5 +63,14 @@ TEST(PeakMemory, CountsWhatIsUsed) {
   EXPECT_GT(PeakMemoryMb(), 150.0);
 }
 
+TEST(TimingText, HasThePartsThatWereMeasured) {
+  Timing timing;
+  EXPECT_EQ(TimingText(timing, "CPU", 1).find("decoding"), std::string::npos);
+  timing.parts = {{"decoding", Summarise({1.0, 3.0})}, {"encoder", Summarise({})}};
+  const std::string text = TimingText(timing, "CPU", 1);
+  EXPECT_SAYS(text, "\ndecoding: mean 2.000, median 2.000, p90 2.800 ms of 2\n");
+  EXPECT_EQ(text.find("encoder"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace defrcn
