@@ -110,7 +110,7 @@ def results(output):
 
 def by_python(place, calibrated):
     """What the Python code makes of the pictures with the same graph."""
-    collected = Predictions(place.root, "abc", (11, 12, 13), THRESHOLD, {})
+    collected = Predictions(place.root, "abc", (11, 12, 13), THRESHOLD, "", {})
     rows = {}
     for name in PICTURES:
         image = decode((place.pictures / name).read_bytes(), name)
