@@ -24,8 +24,8 @@ from src.assembly.evaluation import (
 from src.assembly.modelarts import copies, on_this_machine
 from src.assembly.training import make_detector
 from src.assembly.watch import open_watch, show_evaluation, step_of
+from src.engine.claims import alone_in
 from src.engine.parallel import Group
-from src.engine.run_folder import alone_in
 from src.model_utils.config import Config, config_from_arguments
 from src.util import run_main, set_up_logging
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from src.assembly.device import start_device
 from src.assembly.export import judge_results
-from src.engine.run_folder import alone_in
+from src.engine.claims import alone_in
 from src.model_utils.config import config_from_arguments, require_path
 from src.util import run_main, set_up_logging
 

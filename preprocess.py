@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from src.assembly.export import prepare_inputs
-from src.engine.run_folder import alone_in
+from src.engine.claims import alone_in
 from src.model_utils.config import config_from_arguments
 from src.util import run_main, set_up_logging
 

@@ -22,8 +22,8 @@ from src.assembly.data import read_training_data
 from src.assembly.device import start_device
 from src.assembly.resume import check_resumable, origin_of
 from src.assembly.schedule import make_schedule
+from src.engine.claims import alone_in
 from src.engine.parallel import Group
-from src.engine.run_folder import alone_in
 from src.lr_schedule import Schedule
 from src.model_utils.config import Config, config_from_arguments, to_plain
 from src.model_utils.interruption import StopRequests

@@ -26,7 +26,8 @@ from src.assembly.training import make_detector, make_trainer
 from src.data.batching import Batch, Preprocessing
 from src.dataset import EvalLoader, TrainLoader, build_mindrecord
 from src.defrcn.data_types import XYWH, Annotation, Record
-from src.engine.inference import Network, detect, rows_of
+from src.engine.inference import detect, rows_of
+from src.engine.network import Network
 from src.engine.parallel import ALONE
 from src.model_utils.config import load_config
 from src.model_utils.device_adapter import Runtime

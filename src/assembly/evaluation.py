@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src import detecteval
 from src.assembly.calibration import make_calibrator
@@ -16,7 +19,8 @@ from src.assembly.training import load_into, shared_mindrecord
 from src.dataset import EvalLoader
 from src.defrcn.built_datacategory import DatasetInfo, Record
 from src.defrcn.de_frcn import DeFRCN
-from src.engine.inference import Detections, Image, Network, OutputsOf, detect, rows_of
+from src.engine.inference import Detections, Image, OutputsOf, detect, rows_of
+from src.engine.network import Network
 from src.engine.parallel import ALONE, Group
 from src.evaluation.detection_rows import ImageId, Row
 from src.evaluation.report.forgotten import Before, read_before
@@ -310,9 +314,10 @@ def detections(
         above: a score threshold instead of the configuration's.
     """
     test = config.test
+    shown = tqdm(images, total=total, unit="image", disable=not sys.stderr.isatty())
     return detect(
         outputs_of,
-        images,
+        shown,
         total,
         score_threshold=test.score_threshold if above is None else above,
         nms_threshold=test.nms_threshold,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import mindspore as ms
 from src.assembly.data import describe_set, read_sets
 from src.assembly.evaluation import TestSet, evaluate_sets, load_for_evaluation, open_test_sets
 from src.assembly.training import make_detector
+from src.export.graph_file import SUFFIXES, exported
 from src.export.manifest import INPUTS, Manifest, write_inputs
 from src.export.manifest import read_manifest as read_inputs
-from src.export.mindir_rewrite import to_version_1
 from src.export.network import OUTPUT_NAMES, DetectorForExport, example_inputs
 from src.export.results import StoredResults
 from src.model_utils.config import Config, require_path
@@ -25,7 +24,6 @@ from src.model_utils.errors import InputError
 from src.util import atomic_path, sha256_file, write_json, write_text
 from src.weights.note import class_names_of
 
-SUFFIXES = {"MINDIR": ".mindir", "ONNX": ".onnx", "AIR": ".air"}
 LEFT_OUT = (
     "score threshold, suppression within each class and limit of detections (postprocess.py)",
     "prototypical calibration block (postprocess.py, if test.pcb.enable)",
@@ -157,23 +155,13 @@ def write_network(
         The description.
     """
     height, width = input_shape(config)
-    with tempfile.TemporaryDirectory(prefix="defrcn_export_") as folder:
-        made = Path(folder) / f"network{path.suffix}"
-        try:
-            ms.export(
-                network,
-                *example_inputs(height, width),
-                file_name=str(made),
-                file_format=config.export_file_format,
-            )
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(
-                f"MindSpore cannot export this network as {config.export_file_format}: {reason}"
-            ) from error
-        content = made.read_bytes()
-    if config.mindir_version == 1:
-        content = to_version_1(content, str(path))
+    content = exported(
+        network,
+        example_inputs(height, width),
+        file_format=config.export_file_format,
+        mindir_version=config.mindir_version,
+        name=str(path),
+    )
     description = Path(f"{path}.json")
     # Both are written before one of the earlier two is touched; the description appears last.
     with atomic_path(description) as text, atomic_path(path) as partial:

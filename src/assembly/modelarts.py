@@ -20,7 +20,7 @@ _WEIGHTS = (
     "eval_checkpoint_path",
     "export_ckpt_file",
 )
-_RESULTS = ("save_checkpoint_path", "result_path", "export_file_name")
+_RESULTS = ("save_checkpoint_path", "result_path", "export_file_name", "bundle")
 _REMADE = ("train_mindrecord_dir", "test_mindrecord_dir")
 
 

@@ -35,7 +35,7 @@ class DeFRCN(nn.Cell):
 
     Outputs:
         boxes (N, P, K, 4) clipped, model frame; scores (N, P, K + 1), background last; valid
-        (N, P) bool. `rcnn.final_detections` makes detections of them.
+        (N, P) bool. `detections.final_detections` makes detections of them.
     """
 
     def __init__(

@@ -73,6 +73,29 @@ def _pieces(length: int, part: int, margin: int) -> list[tuple[slice, slice, sli
     return found
 
 
+def loaded_resnet(
+    params: Mapping[str, np.ndarray], source: object, *, masked: bool = False
+) -> ResNet:
+    """The network with a file's arrays, which are not trained.
+
+    Args:
+        params: torchvision's names or MindCV's.
+        source: the file, for messages.
+        masked: see `ResNet`.
+
+    Raises:
+        InputError: the parameters are not those of such a network.
+    """
+    mindcv = is_mindcv(params)
+    if mindcv:
+        params = torchvision_names(params)
+    net = ResNet(layout_of(shapes_of(params), source), masked=masked, mindcv=mindcv)
+    for parameter in net.get_parameters():
+        parameter.requires_grad = False
+        parameter.set_data(Tensor(np.asarray(params[parameter.name], np.float32)))
+    return net
+
+
 class ResNetEncoder(MapEncoder):
     """Pictures to feature maps, pooled features to vectors.
 
@@ -104,24 +127,17 @@ class ResNetEncoder(MapEncoder):
         idle_wait: bool = False,
         library: str = "",
     ) -> None:
-        self.mindcv = is_mindcv(params)
-        if self.mindcv:
-            params = torchvision_names(params)
-        self.layout = layout_of(shapes_of(params), source)
+        net = loaded_resnet(params, source, masked=shape_step > 0)
+        self.layout, self.mindcv = net.layout, net.mindcv
         self.identity = identity
         self.max_pixels = max_pixels
         self.shape_step = shape_step
         self.idle_wait = idle_wait
-        self._fc = (params["fc.weight"], params["fc.bias"])
+        self._fc = (net.fc.weight.asnumpy(), net.fc.bias.asnumpy())
         self._calls = 0
-        self._step = self._compile(params, library)
+        self._step = self._compile(net, library)
 
-    def _compile(self, params: Mapping[str, np.ndarray], library: str) -> Callable:
-        net = ResNet(self.layout, masked=self.shape_step > 0, mindcv=self.mindcv)
-        for parameter in net.get_parameters():
-            parameter.requires_grad = False
-            parameter.set_data(Tensor(np.asarray(params[parameter.name], np.float32)))
-
+    def _compile(self, net: ResNet, library: str) -> Callable:
         if library and not self.shape_step:
             by_kernels = KernelEncoder(net, library)
 

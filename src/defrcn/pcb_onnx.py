@@ -4,7 +4,7 @@
 `OnnxMaps` takes a map of the whole picture and pools each box from it, `OnnxCrops` a vector of each
 box's own crop. What the graph is fed and gives is said by a YAML file (`OnnxSettings`), and tried
 when the encoder is made. Pictures are (H, W, 3) uint8 BGR as OpenCV reads them; boxes are float32
-(x1, y1, x2, y2) pixels of the image frame. onnxruntime is imported only here, and only then.
+(x1, y1, x2, y2) pixels of the image frame.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from src.defrcn.onnx_session import OnnxSession
 from src.defrcn.pcb_pooling import MapEncoder
 from src.model_utils.errors import InputError
 from src.model_utils.onnx_settings import OnnxSettings
@@ -24,25 +25,6 @@ from src.util import listing
 Region = tuple[float, float, float, float]
 _TRIED = 224  # about the side of the first input of a graph for any size, pixels
 _BATCH = 16  # crops at once
-_INSTALL = "pip install onnxruntime==1.19.2"
-
-
-def import_onnxruntime(source: object) -> Any:  # noqa: ANN401
-    """onnxruntime, which nothing else needs.
-
-    Args:
-        source: the file that needs it, for messages.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            f"{source} needs onnxruntime, which is not installed here ({error}); {_INSTALL}"
-        ) from error
-    return onnxruntime
 
 
 class Graph:
@@ -62,25 +44,8 @@ class Graph:
     """
 
     def __init__(self, path: Path, settings: OnnxSettings, source: object) -> None:
-        runtime = import_onnxruntime(source)
-        known = vars(runtime.capi.onnxruntime_pybind11_state).values()
-        self._errors = tuple(
-            kind for kind in known if isinstance(kind, type) and issubclass(kind, Exception)
-        )
         self.path, self.source = path, source
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised, and told in a sentence
-        # Its threads would wait for the next picture on cores that the detector needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except self._errors as error:
-            raise InputError(
-                f"{source}: model: onnxruntime {runtime.__version__} cannot load {path} "
-                f"({_line(error)}); export it again"
-            ) from error
+        self._session = OnnxSession(path, source)
         self._input = self._only_input()
         batch, *sides = self._input.shape[0:1] + self._input.shape[2:]
         self.largest_batch = self._batch(batch)
@@ -91,7 +56,7 @@ class Graph:
         self._turned = settings.channels == "rgb"
 
     def _only_input(self) -> Any:  # noqa: ANN401
-        given = self._session.get_inputs()
+        given = self._session.inputs
         if len(given) != 1 or given[0].type != "tensor(float)" or len(given[0].shape) != 4:
             found = listing([f"{one.name} {one.type} {list(one.shape)}" for one in given])
             raise InputError(
@@ -122,7 +87,7 @@ class Graph:
         return wanted
 
     def _chosen_output(self, name: str) -> str:
-        names = [one.name for one in self._session.get_outputs()]
+        names = [one.name for one in self._session.outputs]
         if name in names or (not name and len(names) == 1):
             return name or str(names[0])
         problem = f"{name} is not among" if name else "is empty, but there are several of"
@@ -148,10 +113,10 @@ class Graph:
         """
         try:
             (found,) = self._session.run([self.output], {self._input.name: images})
-        except self._errors as error:
+        except ValueError as error:
             raise InputError(
                 f"{self.source}: {self.path} fails on a picture of {images.shape[2]} x "
-                f"{images.shape[3]} pixels ({_line(error)}); name the size or patch it was "
+                f"{images.shape[3]} pixels ({error}); name the size or patch it was "
                 "exported for"
             ) from error
         if not np.issubdtype(found.dtype, np.floating) or len(found) != len(images):
@@ -323,7 +288,3 @@ def _resized(pixels: np.ndarray, size: tuple[int, int], region: Region | None = 
         return pixels
     image = Image.fromarray(pixels)
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=region))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

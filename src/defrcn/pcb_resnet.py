@@ -174,6 +174,7 @@ class ResNet(nn.Cell):
         super().__init__()
         if masked and batch_statistics:
             raise ValueError("the batch's statistics would count what lies beyond the picture")
+        self.layout = layout
         self.masked = masked
         self.mindcv = mindcv
         self.batch_statistics = batch_statistics
@@ -222,12 +223,10 @@ class ResNet(nn.Cell):
     def _masks(self, images: Tensor, size: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Masks at stride 2, and at 4, 8, 16, 32."""
         height, width = images.shape[2], images.shape[3]
-        valid_height, valid_width = size[0], size[1]
-        found = []
+        stride, found = 1, []
         for _ in range(NUM_STAGES + 1):
-            height, width = half(height), half(width)
-            valid_height, valid_width = half(valid_height), half(valid_width)
-            found.append(valid_mask(height, width, valid_height, valid_width))
+            height, width, stride = half(height), half(width), 2 * stride
+            found.append(valid_mask(height, width, size[0], size[1], stride))
         return found[0], tuple(found[1:])
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""The second stage: res5 on RoIs, class and box layers, targets, losses, final detections.
+"""The second stage: res5 on RoIs, class and box layers, targets, losses.
 
 Letters: N images, G ground-truth slots, P proposals of an image, S samples of an image, R RoIs of
 all images together, K foreground classes.
@@ -328,56 +328,3 @@ def rcnn_losses(
     own_deltas = total(deltas.reshape(-1, num_classes, 4) * own, 1)
     distance = absolute_or_smooth_l1(own_deltas - ops.stop_gradient(target), smooth_l1_beta)
     return loss_cls, total(distance * foreground.astype(ms.float32)) / samples
-
-
-def final_detections(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    valid: np.ndarray,
-    *,
-    score_threshold: float,
-    nms_threshold: float,
-    max_detections: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Threshold, NMS within each class, best `max_detections`: on the host, for one image.
-
-    The number of candidates is not known beforehand, so a compiled graph would have to reserve
-    room for all P * K of them.
-
-    Args:
-        boxes: (P, K, 4) float32, clipped, model frame.
-        scores: (P, K + 1) float32, background last.
-        valid: (P,) bool.
-        score_threshold: a score must be above it.
-        nms_threshold: see `box_ops.nms_numpy`.
-        max_detections: D.
-
-    Returns:
-        boxes (D, 4), scores (D,), classes (D,) int64, by falling score.
-    """
-    usable = valid & np.isfinite(boxes).all((1, 2)) & np.isfinite(scores).all(1)
-    rows, classes = np.nonzero((scores[:, :-1] > score_threshold) & usable[:, None])
-    picked_boxes, picked_scores = boxes[rows, classes], scores[rows, classes]
-    keep = box_ops.batched_nms_numpy(picked_boxes, picked_scores, classes, nms_threshold)
-    keep = keep[:max_detections]
-    return picked_boxes[keep], picked_scores[keep], classes[keep]
-
-
-def to_image_frame(
-    boxes: np.ndarray, image_size: np.ndarray, original_size: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale boxes from the model frame to the original image.
-
-    Args:
-        boxes: (D, 4) float32, model frame.
-        image_size: (2,) height, width in the model frame.
-        original_size: (2,) height, width of the original image.
-
-    Returns:
-        (D, 4) float32 boxes, clipped; (D,) bool, False for those that became empty.
-    """
-    scale = (np.asarray(original_size, np.float64) / np.asarray(image_size)).astype(np.float32)
-    boxes = boxes * scale[[1, 0, 1, 0]]
-    limit = np.asarray(original_size, np.float32)[[1, 0, 1, 0]]
-    boxes = np.clip(boxes, np.float32(0), limit)
-    return boxes, (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

@@ -1,23 +1,22 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""From images to detections, one image after the other: network, thresholds, NMS, image frame."""
+"""From images to detections, one image after the other: network, thresholds, NMS, image frame.
+
+No MindSpore here: a `network.Network` is one source of outputs, an exported graph another.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from mindspore import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from src.data.batching import Batch
-from src.defrcn.rcnn import final_detections, to_image_frame
+from src.defrcn.detections import final_detections, to_image_frame
 from src.evaluation.detection_rows import Row, detections_to_rows
-from src.util import idle_thread
 
 logger = logging.getLogger(__name__)
 
@@ -47,31 +46,6 @@ class Detections(Generic[Image]):
     classes: np.ndarray
 
 
-class Network:
-    """A compiled network as a source of outputs, see `OutputsOf`.
-
-    Args:
-        eval_step: see `network_define.build_eval_step`.
-        idle_wait: see `util.idle_thread`, for the CPU.
-    """
-
-    def __init__(self, eval_step: Callable, idle_wait: bool = False) -> None:
-        self.eval_step, self.idle_wait, self.compiled = eval_step, idle_wait, False
-
-    def __call__(self, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The network's outputs for a batch of one image."""
-        # The first image compiles, which is this thread's own work.
-        with idle_thread(self.idle_wait and self.compiled):
-            outputs = self.eval_step(
-                Tensor.from_numpy(batch.images),
-                Tensor(batch.image_sizes),
-                Tensor(batch.padded_size),
-            )
-            boxes, scores, valid = (output.asnumpy()[0] for output in outputs)
-        self.compiled = True
-        return boxes, scores, valid
-
-
 def detect(
     outputs_of: OutputsOf,
     images: Iterable[Image],
@@ -84,16 +58,16 @@ def detect(
     """Detect on images one by one, each when it is asked for; the log tells how fast.
 
     Args:
-        outputs_of: a `Network`, or stored outputs.
+        outputs_of: see `OutputsOf`: a network, an exported graph, stored outputs.
         images: batches of one image.
         total: how many there are, for the log.
-        score_threshold: see `rcnn.final_detections`.
+        score_threshold: see `detections.final_detections`.
         nms_threshold: likewise.
         max_detections: likewise.
     """
     first, count, num_detections = 0.0, 0, 0
     started = time.monotonic()
-    for image in tqdm(images, total=total, unit="image", disable=not sys.stderr.isatty()):
+    for image in images:
         boxes, scores, classes = final_detections(
             *outputs_of(image),
             score_threshold=score_threshold,

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
 from src.calibration.support_set import FILE_NAME as SUPPORT_SET
-from src.engine.parallel import ALONE, Group
+from src.engine.claims import first_claims
+from src.engine.parallel import Group
 from src.engine.trainer import CHECKPOINTS, LOSSES
 from src.model_utils.errors import InputError
-from src.model_utils.folder_lock import LOCK, RESULTS_LOCK, FolderLock
-from src.util import writing
+from src.model_utils.folder_lock import LOCK, FolderLock
 from src.weights.checkpoint import latest_manifest, read_manifest
-
-logger = logging.getLogger(__name__)
 
 # What others keep in a run's folder while it runs: launchers their logs, sweeps their marks.
 _OF_OTHERS = re.compile(
@@ -58,55 +55,9 @@ def run_folder(
     lock = FolderLock(folder, "train.py")
     try:
         claim = partial(_claim, lock, folder, resume, overwrite, kept)
-        yield _first_claims(group, folder, claim, "save_checkpoint_path")
+        yield first_claims(group, folder, claim, "save_checkpoint_path")
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def alone_in(
-    folder: Path, program: str, key: str, *, name: str = "", group: Group = ALONE
-) -> Iterator[None]:
-    """Have a folder of results, or one name in it, for oneself within the block.
-
-    A training that runs in the folder does not count: its checkpoints may be judged there.
-
-    Args:
-        folder: the folder; made if it is missing.
-        program: what others are told of this process.
-        key: the configuration key that names the folder.
-        name: of a file or folder in it; others may then write other names.
-        group: as for `run_folder`.
-
-    Raises:
-        InputError: another process writes there; on every process.
-    """
-    lock = FolderLock(folder, program, name, RESULTS_LOCK)
-    try:
-        _first_claims(group, folder, lock.take, key)
-        if lock.problem:
-            logger.warning("%s: see to it that nothing else writes there", lock.problem)
-        yield
-    finally:
-        lock.release()
-
-
-def _first_claims(
-    group: Group, folder: Path, claim: Callable[[], list[str] | None], key: str
-) -> list[str]:
-    """Let the first process claim a folder; all raise what it is refused with."""
-    notes: list[str] = []
-    refusal = ""
-    if group.leads:
-        try:
-            with writing(folder):
-                notes = claim() or []
-        except InputError as error:
-            refusal = f"{key}: {error}"
-    refusal = group.gather_bytes(refusal.encode())[0].decode()
-    if refusal:
-        raise InputError(refusal)
-    return notes
 
 
 def contents(folder: Path) -> str:

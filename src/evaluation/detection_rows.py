@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from src.defrcn.data_types import XYWH, DatasetInfo, ImageId, Record
-from src.defrcn.meta_coco import read_json
 from src.model_utils.errors import InputError
 from src.util import read_regular
 
@@ -141,6 +140,9 @@ def ground_truth_from_records(
 
 def dataset_ground_truth(info: DatasetInfo, records: Iterable[Record]) -> GroundTruth:
     """Return the ground truth of a test set: COCO's own file (with its areas), or from records."""
+    # what only writes detections needs no annotation files, nor what they are read with
+    from src.defrcn.meta_coco import read_json
+
     if info.format == "coco":
         return read_json(info.annotations)
     return ground_truth_from_records(records, info.class_names, info.category_ids)

@@ -2,7 +2,8 @@
 """Pictures of detections beside ground truth, as PNG, and a sheet of several of them.
 
 Images here are (H, W, 3) uint8, blue first; boxes (x1, y1, x2, y2) in the image frame, pixels.
-OpenCV draws lines, mmcv resizes, Pillow writes text (its font is readable at any size).
+OpenCV draws lines, mmcv resizes (OpenCV where there is no mmcv, which does the same), Pillow writes
+text (its font is readable at any size).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from src.data.transforms import decode, to_bgr, to_xyxy
-from src.defrcn.built_datacategory import Record
+from src.defrcn.data_types import Record
 from src.defrcn.picture_file import PILLOW_MAX_PIXELS
 from src.util import atomic_path
 
@@ -281,10 +282,14 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1.0:
         return image
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    with warnings.catch_warnings():
-        # mmcv 1.x announces version 2 whenever it is imported.
-        warnings.simplefilter("ignore")
-        import mmcv
+    try:
+        with warnings.catch_warnings():
+            # mmcv 1.x announces version 2 whenever it is imported.
+            warnings.simplefilter("ignore")
+            import mmcv
+    except ImportError:
+        code = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(image, (width, height), interpolation=code))
     method = "area" if scale < 1 else "bicubic"
     return np.asarray(mmcv.imresize(image, (width, height), interpolation=method))
 

@@ -101,7 +101,7 @@ class DetectorForExport(nn.Cell):
         return boxes, scores, valid, undecided
 
     def _restored(self, boxes: Tensor, image_meta: Tensor) -> Tensor:
-        """`rcnn.to_image_frame` of all boxes."""
+        """`detections.to_image_frame` of all boxes."""
         limit = image_meta[:, 2:]
         scale = limit / image_meta[:, :2]
         return ops.minimum(ops.relu(boxes * _as_box(scale)), _as_box(limit))

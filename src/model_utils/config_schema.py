@@ -315,6 +315,13 @@ class Config(Section):
     restore_bbox: bool = Field(
         default=True, description="export: boxes in the original picture's frame"
     )
+    bundle: str = Field(
+        default="", description="export: folder for all that detection needs, instead of a file"
+    )
+    encoder_height: Optional[Count] = Field(
+        default=None, description="bundle: encoder's input height, pixels; null: img_height"
+    )
+    encoder_width: Optional[Count] = Field(default=None, description="bundle: likewise, width")
     input_path: str = Field(
         default="", description="pictures for predict, or what preprocess.py wrote, for postprocess"
     )

@@ -8,6 +8,7 @@ orientation, in pixels for COCO, in percent of its sides for Label Studio, as sh
 from __future__ import annotations
 
 import colorsys
+import json
 import os
 import re
 from collections import Counter
@@ -16,8 +17,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
-
-import yaml  # type: ignore[import-untyped]
 
 from src.util import write_json, write_text
 
@@ -158,10 +157,12 @@ def _write_yolo(
     folder: Path, entries: Sequence[Mapping[str, Any]], classes: Mapping[int, str]
 ) -> list[str]:
     """Write `data.yaml` and a file a picture below `labels`; see `write_formats`."""
-    names = dict(enumerate(classes.values()))
     # without `path`, which YOLO programs take from their own folder of data sets
-    content = {"train": "images", "val": "images", "nc": len(names), "names": names}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    lines = ["train: images", "val: images", f"nc: {len(classes)}", "names:"]
+    # a string of JSON is one of YAML
+    names = (json.dumps(name, ensure_ascii=False) for name in classes.values())
+    lines += [f"  {index}: {name}" for index, name in enumerate(names)]
+    text = "\n".join(lines) + "\n"
     write_text(folder / "data.yaml", text)
     index_of = {identity: index for index, identity in enumerate(classes)}
     places = {entry["file"]: PurePosixPath(entry["file"]).with_suffix(".txt") for entry in entries}

@@ -26,7 +26,7 @@ from src.evaluation.visualize import (
     write_picture,
 )
 from src.predict.formats import write_formats
-from src.util import listing, pipe_table, write_json
+from src.util import listing, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,11 @@ class Predictions:
 
     def table(self) -> str:
         """Detections of each class that was found, most first."""
-        rows = [[name, str(count)] for name, count in self.counts.most_common()]
+        rows = [(name, str(count)) for name, count in self.counts.most_common()]
         if not rows:
             return f"nothing found with a score of {self.threshold:g} or more"
-        return pipe_table(rows, ["class", "detections"])
+        rows.insert(0, ("class", "detections"))
+        width, other = (max(map(len, column)) for column in zip(*rows))
+        lines = [f"| {name:{width}} | {count:{other}} |" for name, count in rows]
+        lines.insert(1, f"|:{'-' * (width + 1)}|:{'-' * (other + 1)}|")
+        return "\n".join(lines)

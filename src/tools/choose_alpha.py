@@ -32,7 +32,7 @@ from src.assembly.base_draws import BaseDraws, Found, Judge, draw_base, look
 from src.assembly.device import start_device
 from src.assembly.encoder_files import encoder_identity, encoder_key, encoder_path
 from src.assembly.evaluation import evaluation_checkpoint
-from src.engine.run_folder import alone_in
+from src.engine.claims import alone_in
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config
 from src.model_utils.errors import InputError

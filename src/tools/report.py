@@ -18,7 +18,7 @@ from pathlib import Path
 
 from src import detecteval
 from src.assembly.data import read_sets
-from src.engine.run_folder import alone_in
+from src.engine.claims import alone_in
 from src.evaluation.report.forgotten import read_before
 from src.evaluation.report.page import check_free, write_report
 from src.model_utils.command_line import Flags, command_parser

@@ -15,7 +15,8 @@ from src.data.batching import Batch
 from src.defrcn.data_types import XYWH, Annotation, DatasetInfo, Record
 from src.defrcn.pcb import cosines
 from src.defrcn.pcb_encoder import ResNetEncoder
-from src.engine.inference import Network, detect, rows_of
+from src.engine.inference import detect, rows_of
+from src.engine.network import Network
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.util import write_json

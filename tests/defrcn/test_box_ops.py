@@ -25,15 +25,6 @@ def loop_iou(a, b):
     return overlap / (areas - overlap) if overlap > 0 else 0.0
 
 
-def loop_nms(boxes, scores, threshold):
-    order = sorted(range(len(boxes)), key=lambda i: (-scores[i], i))
-    kept = []
-    for i in order:
-        if all(loop_iou(boxes[i], boxes[k]) <= threshold for k in kept):
-            kept.append(i)
-    return kept
-
-
 @MODES
 def test_iou_by_hand(mode):
     iou = mode(box_ops.pairwise_iou)(
@@ -138,57 +129,3 @@ def test_clip_and_nonempty(mode):
 def test_finite():
     boxes = t((0, 1, 2, 3), (0, np.nan, 2, 3), (0, 1, np.inf, 3), (-np.inf, 1, 2, 3))
     assert box_ops.finite(boxes).asnumpy().tolist() == [True, False, False, False]
-
-
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7])
-def test_nms_against_a_loop(threshold):
-    boxes = boxes_in((60, 60), 80, 3)
-    scores = np.random.default_rng(4).random(80).astype(np.float32)
-    kept = box_ops.nms_numpy(boxes, scores, threshold)
-    assert kept.tolist() == loop_nms(boxes, scores, threshold)
-    assert 1 < len(kept) <= 80
-
-
-def test_nms_of_equal_scores_keeps_the_order():
-    boxes = boxes_in((60, 60), 40, 5)
-    scores = np.zeros(40, np.float32)
-    assert box_ops.nms_numpy(boxes, scores, 0.4).tolist() == loop_nms(boxes, scores, 0.4)
-
-
-def test_nms_edge_cases():
-    none = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
-    assert box_ops.nms_numpy(*none, 0.5).shape == (0,)
-    assert box_ops.batched_nms_numpy(*none, np.zeros(0, np.int64), 0.5).shape == (0,)
-    # IoU exactly 0.5 is kept; points neither suppress nor are suppressed.
-    boxes = np.array([[0, 0, 2, 1], [0, 0, 1, 1], [4, 4, 4, 4], [4, 4, 4, 4]], np.float32)
-    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    assert box_ops.nms_numpy(boxes, scores, 0.5).tolist() == [0, 1, 2, 3]
-    assert box_ops.nms_numpy(boxes, scores, 0.49).tolist() == [0, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("threshold", "kept"), [(0.3, [0]), (0.6, [0]), (0.7, [0, 1]), (0.9, [0, 1])]
-)
-def test_nms_compares_in_double_precision(threshold, kept):
-    """Two boxes whose IoU is float32(threshold), which may be above or below the threshold."""
-    boxes = np.array([[0, 0, 10, 1], [0, 0, 10 * threshold, 1]], np.float32)
-    scores = np.array([0.9, 0.8], np.float32)
-    iou = boxes[1, 2] / np.float32(10)
-    assert iou == np.float32(threshold)
-    assert (float(iou) > threshold) == (kept == [0])
-    assert box_ops.nms_numpy(boxes, scores, threshold).tolist() == kept
-    classes = np.zeros(2, np.int64)
-    assert box_ops.batched_nms_numpy(boxes, scores, classes, threshold).tolist() == kept
-
-
-def test_batched_nms_is_nms_within_each_class():
-    boxes = boxes_in((50, 50), 60, 6)
-    rng = np.random.default_rng(7)
-    scores, classes = rng.random(60).astype(np.float32), rng.integers(0, 4, 60)
-    kept = box_ops.batched_nms_numpy(boxes, scores, classes, 0.4)
-    expected = set()
-    for label in range(4):
-        rows = np.flatnonzero(classes == label)
-        expected |= {int(rows[i]) for i in loop_nms(boxes[rows], scores[rows], 0.4)}
-    assert set(kept.tolist()) == expected
-    assert (np.diff(scores[kept]) <= 0).all()

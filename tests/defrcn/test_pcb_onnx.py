@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from src.defrcn.pcb_onnx import _INSTALL, OnnxCrops, OnnxMaps
+from src.defrcn.onnx_session import INSTALL
+from src.defrcn.pcb_onnx import OnnxCrops, OnnxMaps
 from src.model_utils.errors import InputError
 from src.model_utils.onnx_settings import OnnxSettings
 from src.model_utils.paths import project_folder
@@ -230,7 +231,8 @@ def test_what_does_not_fit_is_one_sentence(make, content, kind, settings, words)
 
 def test_onnxruntime_is_only_needed_here(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=rf"e.yaml needs onnxruntime.*; {_INSTALL}$"):
+    with pytest.raises(InputError, match=rf"e.yaml needs onnxruntime.*; {INSTALL}$"):
         make(tiny_onnx.map_model(), output="map")
-    pinned = (project_folder() / "requirements-dev.txt").read_text(encoding="utf-8")
-    assert re.search(rf"^{_INSTALL.split()[-1]}$", pinned, re.MULTILINE)
+    for name in ("requirements-dev.txt", "requirements-onnxruntime.txt"):
+        pinned = (project_folder() / name).read_text(encoding="utf-8")
+        assert re.search(rf"^{INSTALL.split()[-1]}$", pinned, re.MULTILINE)

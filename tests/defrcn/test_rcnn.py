@@ -1,18 +1,12 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""The second stage: losses, detections, the step to the original image."""
+"""The second stage: losses, dropout."""
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.defrcn.rcnn import (
-    BoxPredictor,
-    final_detections,
-    known_logits,
-    rcnn_losses,
-    to_image_frame,
-)
+from src.defrcn.rcnn import BoxPredictor, known_logits, rcnn_losses
 from tests.helpers.small import MODES, boxes_in
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -152,64 +146,3 @@ def test_dropout_is_on_the_class_layer_only(mode):
     weight, bias = predictor.cls_score.weight.asnumpy(), predictor.cls_score.bias.asnumpy()
     np.testing.assert_allclose(cls, kept @ weight.T + bias, rtol=1e-4, atol=1e-5)
     assert np.abs(cls - plain_cls).max() > 0.1
-
-
-def detect(boxes, scores, valid=None, threshold=0.05, limit=100):
-    valid = np.ones(len(boxes), bool) if valid is None else valid
-    return final_detections(
-        boxes, scores, valid, score_threshold=threshold, nms_threshold=0.5, max_detections=limit
-    )
-
-
-def candidates(rows):
-    """Scores (P, K + 1) from lists of K numbers, the background's is the rest."""
-    scores = np.array(rows, np.float32)
-    return np.concatenate((scores, 1 - scores.sum(1, keepdims=True)), 1)
-
-
-def same_box_for_all(boxes):
-    return np.tile(np.array(boxes, np.float32)[:, None], (1, K, 1))
-
-
-def test_detections_by_hand():
-    boxes = same_box_for_all([[0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10]])
-    scores = candidates([[0.5, 0.2, 0.05], [0.6, 0.04, 0.0], [0.0, 0.0, 0.3]])
-    found = detect(boxes, scores)
-    # Row 0 loses to row 1 in class 0 but not in class 1; 0.05 is not above the threshold.
-    assert found[2].tolist() == [0, 2, 1]
-    np.testing.assert_allclose(found[1], [0.6, 0.3, 0.2])
-    np.testing.assert_array_equal(found[0], boxes[[1, 2, 0], 0])
-    assert detect(boxes, scores, limit=2)[2].tolist() == [0, 2]
-    assert detect(boxes, scores, valid=np.array([True, False, True]))[2].tolist() == [0, 2, 1]
-    assert detect(boxes, scores, valid=np.array([True, False, True]))[1][0] == np.float32(0.5)
-
-
-def test_no_detection():
-    boxes = same_box_for_all([[0, 0, 10, 10]])
-    for outputs in (
-        detect(boxes, candidates([[0.5, 0, 0]]), threshold=0.5),
-        detect(boxes, candidates([[0.5, 0, 0]]), valid=np.zeros(1, bool)),
-        detect(boxes[:0], candidates([[0.5, 0, 0]])[:0]),
-    ):
-        assert [one.shape for one in outputs] == [(0, 4), (0,), (0,)]
-
-
-def test_what_is_not_finite_is_no_detection():
-    boxes = same_box_for_all([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
-    scores = candidates([[0.5, 0, 0]] * 3)
-    boxes[0, 2, 1] = np.nan
-    scores[1, 1] = np.inf
-    found = detect(boxes, scores)
-    np.testing.assert_array_equal(found[0], [[40, 0, 50, 10]])
-
-
-def test_to_image_frame():
-    boxes = np.array([[0, 0, 100, 50], [10, 20, 30, 45], [99, 10, 120, 20], [5, 5, 5, 9]])
-    out, whole = to_image_frame(boxes.astype(np.float32), np.array([50, 100]), np.array([200, 150]))
-    # By width 1.5, by height 4; clipped to 150 x 200.
-    expected = [[0, 0, 150, 200], [15, 80, 45, 180], [148.5, 40, 150, 80], [7.5, 20, 7.5, 36]]
-    np.testing.assert_allclose(out, expected, rtol=1e-6)
-    assert whole.tolist() == [True, True, True, False]
-    assert out.dtype == np.float32
-    empty, none = to_image_frame(np.zeros((0, 4), np.float32), np.ones(2), np.ones(2))
-    assert empty.shape == (0, 4) and none.shape == (0,)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from src.engine import run_folder as module
+from src.engine.claims import alone_in
 from src.engine.parallel import ALONE, Group
-from src.engine.run_folder import alone_in, contents, run_folder
+from src.engine.run_folder import contents, run_folder
 from src.model_utils.errors import InputError
 from src.model_utils.folder_lock import LOCK
 from src.weights.checkpoint import save_checkpoint

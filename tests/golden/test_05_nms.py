@@ -7,7 +7,8 @@ import pytest
 from mindspore import Tensor
 
 from src.defrcn.anchor_generator import AnchorGenerator
-from src.defrcn.box_ops import batched_nms_numpy, decode_boxes, nms_numpy
+from src.defrcn.box_ops import decode_boxes
+from src.defrcn.detections import batched_nms, nms
 from src.defrcn.portable import PortableProposals
 from src.defrcn.proposal_generator import ProposalGenerator
 from tests.golden import golden, network
@@ -36,14 +37,14 @@ def anchors(data):
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
 def test_nms(data, threshold):
-    kept = nms_numpy(data["boxes"], data["scores"], threshold)
+    kept = nms(data["boxes"], data["scores"], threshold)
     np.testing.assert_array_equal(kept, data[f"nms_{threshold}"])
-    kept = batched_nms_numpy(data["boxes"], data["scores"], data["classes"], threshold)
+    kept = batched_nms(data["boxes"], data["scores"], data["classes"], threshold)
     np.testing.assert_array_equal(kept, data[f"batched_{threshold}"])
 
 
 def test_iou_equal_to_the_threshold_is_kept(data):
-    kept = nms_numpy(data["edge_boxes"], data["edge_scores"], 0.5)
+    kept = nms(data["edge_boxes"], data["edge_scores"], 0.5)
     np.testing.assert_array_equal(kept, data["edge_nms_0.5"])
 
 

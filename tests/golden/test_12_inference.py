@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from src.defrcn.rcnn import final_detections, to_image_frame
+from src.defrcn.detections import final_detections, to_image_frame
 from tests.golden import golden, network
 
 pytestmark = [pytest.mark.golden, pytest.mark.own_process]

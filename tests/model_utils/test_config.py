@@ -116,7 +116,8 @@ OURS_ALONE = (
     "test.pcb.cache_gigabytes test.pcb.max_pixels solver.max_skipped_steps data.wait_minutes "
     "watch.tensorboard watch.dir watch.images profile.start_step profile.steps "
     "amp_level amp_dtype jit_level solver.loss_scale solver.loss_scale_window "
-    "profile.dir conv_allow_tf32 modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
+    "profile.dir conv_allow_tf32 bundle encoder_height encoder_width "
+    "modelarts.cache_dir modelarts.copy_seconds modelarts.leave_seconds"
 ).split()
 
 OLDER_PORT_FLAGS = (

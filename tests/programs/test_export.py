@@ -21,7 +21,7 @@ import export
 import postprocess
 import preprocess
 from src.assembly import export as assembly_export
-from src.defrcn.rcnn import to_image_frame
+from src.defrcn.detections import to_image_frame
 from src.demo.make_data import make_demo_data
 from src.demo.shapes import CLASSES
 from src.export.manifest import INPUTS, read_manifest
