@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -73,6 +74,39 @@ NEEDS_NO_MINDSPORE = (
     "src.defrcn.meta_voc",
     "src.defrcn.meta_yolo",
 )
+# What a bundle of ONNX graphs is run by: at import these need nothing but the four packages.
+FOUR_PACKAGES = {"numpy", "cv2", "PIL", "onnxruntime"}
+NEEDS_FOUR_PACKAGES = (
+    "src.calibration.pictures",
+    "src.data.batching",
+    "src.data.mindrecord_io",
+    "src.data.transforms",
+    "src.defrcn.data_types",
+    "src.defrcn.detections",
+    "src.defrcn.onnx_session",
+    "src.defrcn.pcb",
+    "src.defrcn.pcb_pooling",
+    "src.engine.claims",
+    "src.engine.inference",
+    "src.evaluation.detection_rows",
+    "src.evaluation.result_folder",
+    "src.evaluation.visualize",
+    "src.export.bundle",
+    "src.export.bundle_files",
+    "src.export.graphs",
+    "src.export.json_node",
+    "src.model_utils.command_line",
+    "src.model_utils.errors",
+    "src.model_utils.folder_lock",
+    "src.model_utils.interruption",
+    "src.model_utils.paths",
+    "src.predict.__main__",
+    "src.predict.bundle",
+    "src.predict.inputs",
+    "src.predict.look",
+    "src.predict.output",
+    "src.util",
+)
 
 
 def modules() -> dict[str, Path]:
@@ -112,6 +146,24 @@ def imports(path: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join((*above, *([node.module] if node.module else [])))
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Dotted names that are imported with a file: not in its functions, nor for types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    waiting: list[ast.AST] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ):
+            waiting += ast.iter_child_nodes(node)
     return found
 
 
@@ -155,6 +207,26 @@ def roots(imported: set[str]) -> set[str]:
 @pytest.mark.parametrize("name", sorted(set(modules()) - {"src"}))
 def test_imports_go_down(name):
     assert problems(name, imports(modules()[name])) == []
+
+
+@pytest.mark.parametrize("name", NEEDS_FOUR_PACKAGES)
+def test_a_bundle_needs_four_packages(name):
+    """That the program itself does is in tests/predict/test_bundle.py."""
+    found = imported_at_once(modules()[name])
+    others = roots(found) - FOUR_PACKAGES - {"src"}
+    assert [root for root in sorted(others) if is_installed(root)] == []
+    inner = {target for target in found if target in modules()} - {"src"}
+    assert inner - set(NEEDS_FOUR_PACKAGES) <= {room for room in inner if is_package(room)}
+
+
+def is_installed(root: str) -> bool:
+    """Whether a package is none of Python's own."""
+    found = importlib.util.find_spec(root)
+    return found is None or "site-packages" in str(found.origin)
+
+
+def is_package(name: str) -> bool:
+    return modules()[name].name == "__init__.py"
 
 
 def test_the_page_shows_these_floors():

@@ -1,6 +1,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """Pictures of detections: colours, labels within the image, sizes, files."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +15,7 @@ from src.evaluation.visualize import (
     class_colour,
     contact_sheet,
     detection_labels,
+    draw_at_viewing_size,
     draw_labels,
     ground_truth_labels,
     render_detections,
@@ -168,3 +171,13 @@ def test_a_broken_picture_is_named(tmp_path):
         render_detections(
             [record(tmp_path / "bad.png")], [], tmp_path, class_names=NAMES, category_ids=(3, 5)
         )
+
+
+@pytest.mark.parametrize("size", [(61, 83), (1301, 977)])
+def test_sizes_without_mmcv_are_the_same(size, monkeypatch):
+    """A machine that runs bundles has none."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    wanted = draw_at_viewing_size(image, [])
+    assert max(wanted.shape) in (480, 960)
+    monkeypatch.setitem(sys.modules, "mmcv", None)
+    np.testing.assert_array_equal(draw_at_viewing_size(image, []), wanted)

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -22,7 +23,8 @@ from src.model_utils.config import load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.folder_lock import RESULTS_LOCK
-from src.predict import __main__ as predict
+from src.predict import checkpoint, inputs, look
+from src.predict.__main__ import main
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
 from tests.helpers.trained import configuration
@@ -78,7 +80,7 @@ def one_compilation(request, compiled, monkeypatch):
     """Compile once for this module, but for the test that goes the whole way."""
     if request.node.name == "test_equal_to_evaluation":
         return
-    make = predict.make_inference
+    make = checkpoint.make_inference
 
     def remembered(config, net):
         key = config.input.input_shapes
@@ -86,7 +88,7 @@ def one_compilation(request, compiled, monkeypatch):
             compiled[key] = make(config, net)
         return compiled[key]
 
-    monkeypatch.setattr(predict, "make_inference", remembered)
+    monkeypatch.setattr(checkpoint, "make_inference", remembered)
     monkeypatch.setattr(evaluation, "make_inference", remembered)
 
 
@@ -100,7 +102,7 @@ def go(place, source, result, *more, expect=0):
         "--score_threshold=0",
         *more,
     ]
-    assert predict.main(flags) == expect
+    assert main(flags) == expect
     return json.loads((result / "detections.json").read_text())
 
 
@@ -138,17 +140,17 @@ def test_input_is_bit_equal_to_evaluations(place, tmp_path):
     )
     settings = Preprocessing(100, (103.53, 116.28, 123.675), (1.0,) * 3, (), 1, 10**8)
     for wanted in loader:
-        image, notes = predict.read_image(predict.Path(wanted.file_names[0]), 10**8)
-        batch = predict.make_batch(image, "x", 64, settings)
+        image, notes = inputs.read_image(Path(wanted.file_names[0]), 10**8)
+        batch = inputs.make_batch(image, "x", 64, settings)
         assert notes == []
         for name in ARRAYS:
             assert np.array_equal(getattr(batch, name), getattr(wanted, name)), name
             assert getattr(batch, name).dtype == getattr(wanted, name).dtype
     shapes = Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((128, 128),), 1, 10**8)
-    assert predict.make_batch(image, "x", 64, shapes).images.shape == (1, 3, 128, 128)
+    assert inputs.make_batch(image, "x", 64, shapes).images.shape == (1, 3, 128, 128)
     small = Preprocessing(100, (0.0,) * 3, (2.0,) * 3, ((32, 32),), 1, 10**8)
     with pytest.raises(InputError, match=r"x: input_shapes: none of"):
-        predict.make_batch(image, "x", 64, small)
+        inputs.make_batch(image, "x", 64, small)
 
 
 def test_threshold(place, evaluated, tmp_path):
@@ -284,20 +286,6 @@ def test_no_data_set_is_needed(place, evaluated, tmp_path):
     assert sorted(one["score"] for one in found["images"][0]["detections"]) == wanted
 
 
-def test_classes_of_built_in_sets():
-    def config(name):
-        return load_config("configs/defrcn_base.yaml", [f"--data.test=[{name}]"])
-
-    info, own = predict.describe_classes(config("coco14_test_novel"), ())
-    assert own and len(info.class_names) == 20 and info.category_ids[:2] == (1, 2)
-    # a checkpoint of all classes with a configuration for base classes: COCO's own ids
-    every, _ = predict.describe_classes(config("coco14_test_all"), ())
-    info, own = predict.describe_classes(config("coco14_test_base"), every.class_names)
-    assert own and info.category_ids == every.category_ids and len(info.base_classes) == 60
-    info, own = predict.describe_classes(config("coco14_test_base"), ("gnu", "cat"))
-    assert not own and info.category_ids == (1, 2) and info.class_names == ("gnu", "cat")
-
-
 def test_calibration(place, evaluated, tmp_path, monkeypatch):
     """The block gets every picture's detections, and its scores are those that count."""
     seen = []
@@ -319,7 +307,7 @@ def test_calibration(place, evaluated, tmp_path, monkeypatch):
         made.append((config.test.pcb.enable, info.class_names, checkpoint))
         return Halve()
 
-    monkeypatch.setattr(predict, "make_calibrator", make)
+    monkeypatch.setattr(checkpoint, "make_calibrator", make)
     folder = tmp_path / "pictures"
     folder.mkdir()
     names = sorted(evaluated)
@@ -387,7 +375,9 @@ def test_every_second_frame_calibrated(place, tmp_path, monkeypatch):
         shapes.append(pixels.shape)
         return scores * 0
 
-    monkeypatch.setattr(predict, "make_calibrator", lambda *_: SimpleNamespace(on_pixels=on_pixels))
+    monkeypatch.setattr(
+        checkpoint, "make_calibrator", lambda *_: SimpleNamespace(on_pixels=on_pixels)
+    )
     flags = ("--frame_step=2", "--score_threshold=0.001")
     found = go(place, tmp_path / "clip.avi", tmp_path / "out", *flags)
     assert [entry["frame"] for entry in found["frames"]] == [0, 2, 4]
@@ -412,7 +402,7 @@ def test_damaged_videos(place, tmp_path):
 
 def test_what_is_done_is_kept_when_it_is_interrupted(place, tmp_path, monkeypatch):
     seen = []
-    read = predict.read_image
+    read = inputs.read_image
 
     def interrupted(path, max_pixels):
         seen.append(path)
@@ -420,7 +410,7 @@ def test_what_is_done_is_kept_when_it_is_interrupted(place, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return read(path, max_pixels)
 
-    monkeypatch.setattr(predict, "read_image", interrupted)
+    monkeypatch.setattr(look, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go(place, place.images, tmp_path)
     found = json.loads((tmp_path / "detections.json").read_text())
