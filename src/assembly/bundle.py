@@ -130,7 +130,7 @@ def _write_calibration(config: Config, calibrator: Calibrator, folder: Path) -> 
     net = loaded_resnet(load_weights(path, mindcv=True), path, masked=True)
     weight, bias = net.fc.weight.asnumpy(), net.fc.bias.asnumpy()
     cell = encoder.EncoderForExport(
-        net, height=height, width=width, taps=config.mindir_version == 1
+        net, height=height, width=width, oblong=config.mindir_version == 1
     )
     graph = Graph(
         folder / f"encoder{SUFFIXES[config.export_file_format]}",

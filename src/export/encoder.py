@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from src.defrcn.pcb_encoder import IMAGENET_MEAN, IMAGENET_STD
-from src.defrcn.pcb_resnet import Bottleneck, ResNet
-from src.defrcn.portable import TapConvolution
-from src.defrcn.resnet import valid_mask
+from src.defrcn.pcb_resnet import NUM_STAGES, Bottleneck, Conv, ResNet
+from src.defrcn.portable import FixedConvolution
+from src.defrcn.resnet import Convolution, valid_mask
 
 
 class EncoderForExport(nn.Cell):
     """`pcb_resnet.ResNet` for one picture on a canvas, with what surrounds it on the host.
 
     Args:
-        net: the encoder, masked, with its weights; it is changed if `taps`.
+        net: the encoder, masked, with its weights; its blocks are exchanged.
         height: h, a multiple of 32.
         width: w, likewise.
-        taps: use `portable.TapConvolution`.
+        oblong: see `portable.FixedConvolution`.
 
     Inputs:
         - **image** (Tensor) - (1, 3, h, w) float32, BGR from 0 to 255 at its own size, top left;
@@ -35,12 +35,13 @@ class EncoderForExport(nn.Cell):
         ceil(width / 32) columns are the picture's.
     """
 
-    def __init__(self, net: ResNet, *, height: int, width: int, taps: bool = False) -> None:
+    def __init__(self, net: ResNet, *, height: int, width: int, oblong: bool = False) -> None:
         super().__init__()
         if not net.masked:
             raise ValueError("an encoder for a canvas must be built with masked=True")
-        if taps:
-            use_taps(net)
+        for stage in range(1, NUM_STAGES + 1):
+            blocks = [FixedBottleneck(one, oblong=oblong) for one in getattr(net, f"layer{stage}")]
+            setattr(net, f"layer{stage}", nn.CellList(blocks))
         self.net = net
         self.canvas = (height, width)
         self.white = Tensor(np.full((1, 1, 1, 1), 255, np.float32))
@@ -60,19 +61,45 @@ class EncoderForExport(nn.Cell):
         return self.net(normalised, whole, odd).transpose(0, 2, 3, 1)
 
 
-class _TapConv(TapConvolution):
-    """`TapConvolution` with a weight of its own, as `pcb_resnet.Conv` has one."""
+class FixedBottleneck(nn.Cell):
+    """`pcb_resnet.Bottleneck` with its norms inside its convolutions.
 
-    def __init__(self, weight: Parameter) -> None:
+    Args:
+        block: whose parameters it takes.
+        oblong: see `portable.FixedConvolution`.
+    """
+
+    def __init__(self, block: Bottleneck, *, oblong: bool) -> None:
         super().__init__()
-        self.weight = weight
+        self.projected = block.projected
+        if block.projected:
+            self.shortcut = _fixed(block.downsample[0], block.downsample[1], oblong)
+        self.conv1 = _fixed(block.conv1, block.bn1, oblong)
+        self.conv2 = _fixed(block.conv2, block.bn2, oblong)
+        self.conv3 = _fixed(block.conv3, block.bn3, oblong)
+
+    def construct(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """See `Bottleneck`."""
+        out = ops.relu(self.conv1(features))
+        if mask is not None:
+            out = out * mask
+        out = self.conv3(ops.relu(self.conv2(out)))
+        if self.projected:
+            features = self.shortcut(features)
+        return ops.relu(out + features)
 
 
-def use_taps(net: ResNet) -> None:
-    """Put `TapConvolution` in the place of every 3x3 convolution of stride 1."""
-    for _, cell in net.cells_and_names():
-        if isinstance(cell, Bottleneck) and cell.conv2.conv.stride[2:] == (1, 1):
-            cell.conv2 = _TapConv(cell.conv2.weight)
+def _fixed(convolution: Conv, norm: nn.Cell, oblong: bool) -> FixedConvolution:
+    scale, shift = norm()
+    weight = convolution.weight * scale.reshape(-1, 1, 1, 1)
+    channels, side, stride = weight.shape[0], weight.shape[2], convolution.conv.stride[2]
+    return FixedConvolution(
+        weight,
+        shift,
+        Convolution(channels, side, stride, side // 2),
+        oblong=oblong and stride == 1,
+        name=convolution.weight.name.rpartition(".")[0],
+    )
 
 
 def example_inputs(height: int, width: int) -> tuple[Tensor, Tensor]:

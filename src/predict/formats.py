@@ -153,14 +153,19 @@ def yolo_lines(entry: Mapping[str, Any], index_of: Mapping[int, int]) -> str:
     return "".join(lines)
 
 
+def _in_yaml(text: str) -> str:
+    """A string of JSON is one of YAML; what is no valid text stays escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
 def _write_yolo(
     folder: Path, entries: Sequence[Mapping[str, Any]], classes: Mapping[int, str]
 ) -> list[str]:
     """Write `data.yaml` and a file a picture below `labels`; see `write_formats`."""
     # without `path`, which YOLO programs take from their own folder of data sets
     lines = ["train: images", "val: images", f"nc: {len(classes)}", "names:"]
-    # a string of JSON is one of YAML
-    names = (json.dumps(name, ensure_ascii=False) for name in classes.values())
+    names = (_in_yaml(name) for name in classes.values())
     lines += [f"  {index}: {name}" for index, name in enumerate(names)]
     text = "\n".join(lines) + "\n"
     write_text(folder / "data.yaml", text)

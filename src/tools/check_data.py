@@ -22,7 +22,7 @@ from typing import Any
 
 from src.assembly.data import read_sets
 from src.dataset import check_together
-from src.engine.run_folder import alone_in
+from src.engine.claims import alone_in
 from src.evaluation.report.page import check_free
 from src.model_utils.command_line import Flags, command_parser
 from src.model_utils.config import Config, load_config

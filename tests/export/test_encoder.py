@@ -26,16 +26,16 @@ def on_canvas(cell, picture, beyond=0.0):
     return features[0, : -(-height // 32), : -(-width // 32)]
 
 
-def cell(taps=False):
+def cell(oblong=False):
     net = loaded_resnet(parameters(), "small", masked=True)
-    made = EncoderForExport(net, height=CANVAS[0], width=CANVAS[1], taps=taps)
-    return made if taps else compiled(made.construct)
+    made = EncoderForExport(net, height=CANVAS[0], width=CANVAS[1], oblong=oblong)
+    return made if oblong else compiled(made.construct)
 
 
-@pytest.mark.parametrize(("taps", "sizes"), [(False, SIZES), (True, SIZES[1:3])])
-def test_the_map_is_the_pictures_own(taps, sizes):
+@pytest.mark.parametrize(("oblong", "sizes"), [(False, SIZES), (True, SIZES[1:3])])
+def test_the_map_is_the_pictures_own(oblong, sizes):
     """Against the network by plain loops in float64; compiled, and operator by operator."""
-    made = cell(taps)
+    made = cell(oblong)
     for size in sizes:
         picture = pixels(*size)
         expected = reference(parameters(), SMALL, normalised(picture)).transpose(1, 2, 0)
