@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 
 import export
+from src.assembly.encoders import make_encoder
 from src.export.bundle import open_bundle
+from src.export.graphs import CanvasEncoder, OnnxRunner
+from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.predict import bundle as of_bundle
@@ -203,6 +206,21 @@ def test_a_video(place, bundle, tmp_path):
     found = go(place, tmp_path / "out", f"--bundle={bundle}", "--frame_step=2", source=path)
     assert [one["frame"] for one in found["frames"]] == [0, 2] and found["fps"] == 12.5
     assert found["frames"][0]["detections"] and (tmp_path / "out" / "clip.mp4").is_file()
+
+
+def test_the_encoder_gives_what_it_gives_of_the_picture_alone(place, bundle):
+    """The exported graph on its canvas, five sizes, against the encoder of evaluation."""
+    alone = make_encoder(load_config(place.flags[0].partition("=")[2], place.flags[1:]))
+    with open_bundle(bundle) as found:
+        run = OnnxRunner(found.calibration.encoder, bundle)
+        on_canvas = CanvasEncoder(found.calibration, run, bundle)
+        for height, width in ((224, 224), (101, 151), (1, 33), (64, 65), (223, 95)):
+            pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+            wanted, features = alone.feature_map(pixels), on_canvas.feature_map(pixels)
+            scale = np.abs(wanted).max()
+            np.testing.assert_allclose(features, wanted, rtol=0, atol=1e-5 * scale)
+            vectors = alone.project(wanted[0])
+            np.testing.assert_allclose(on_canvas.project(wanted[0]), vectors, rtol=1e-5, atol=1e-5)
 
 
 def undecided(graph):
