@@ -24,7 +24,7 @@ from src.defrcn.pcb import Calibrator, build_prototypes
 from src.model_utils.config import load_config
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
-from src.predict import __main__ as predict
+from src.predict import checkpoint as predict
 from src.tools import choose_alpha
 from src.tools.choose_alpha import Setting, Tried, choose, grid, interval, text
 from tests.helpers import tiny_onnx
