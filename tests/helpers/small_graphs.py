@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.ops import operations
 
+from src.defrcn.pcb_pooling import MapEncoder
 from src.export.network import example_inputs
 from tests.helpers.infer_program import write_mindir
 
@@ -74,7 +75,7 @@ class CellMeans(nn.Cell):
         return self.add(cells, self.product(size, self.nothing))
 
 
-class CellMeansInNumpy:
+class CellMeansInNumpy(MapEncoder):
     """The same as `pcb.Encoder`."""
 
     stride, identity = 32, "test"

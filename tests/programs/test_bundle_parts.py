@@ -15,8 +15,9 @@ from PIL import Image, PngImagePlugin
 
 from src.calibration.pictures import read_picture
 from src.data.transforms import PILLOW_MAX_PIXELS, decode, resize, resized_shape
-from src.defrcn.pcb import Calibrator, Prototypes, axis_weights
-from src.defrcn.rcnn import final_detections, to_image_frame
+from src.defrcn.detections import final_detections, to_image_frame
+from src.defrcn.pcb import Calibrator, Prototypes
+from src.defrcn.pcb_pooling import MapEncoder, axis_weights
 from src.model_utils.errors import InputError
 from src.predict.inputs import find_inputs
 from tests.helpers.infer_program import ask, call
@@ -249,7 +250,7 @@ def test_weights_of_an_axis_are_numpys(probe, tmp_path):
         np.testing.assert_array_equal(found, wanted)
 
 
-class LinearEncoder:
+class LinearEncoder(MapEncoder):
     """What the calibration block asks of an encoder, with a given map."""
 
     stride, identity = 32, "test"
@@ -290,7 +291,7 @@ def test_calibrated_scores_are_numpys(probe, tmp_path):
     scores[5], scores[50] = np.float32(upper), np.float32(lower)
     labels = rng.integers(0, classes, 60)
     labels[5] = labels[50] = 0
-    wanted = calibrator.on_pixels(None, boxes, scores, labels)
+    wanted = calibrator.on_pixels(np.zeros((1, 1, 3), np.uint8), boxes, scores, labels)
     changed = wanted != scores
     assert changed[5] and not changed[50] and not changed[labels == 1].any()
 

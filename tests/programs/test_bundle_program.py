@@ -20,12 +20,13 @@ from pycocotools.coco import COCO
 
 import export
 from src.data.transforms import decode, resize, resized_shape, to_bgr
+from src.defrcn.detections import final_detections, to_image_frame
 from src.defrcn.pcb import Calibrator, Prototypes
-from src.defrcn.rcnn import final_detections, to_image_frame
 from src.demo.make_data import make_demo_data
 from src.model_utils.paths import project_folder
 from src.predict import __main__ as predict
 from src.predict.output import Predictions
+from src.tools import draw_kshot
 from tests.helpers.bundles import calibration_part, detector_part, write_bundle
 from tests.helpers.infer_program import RUN_SECONDS, call
 from tests.helpers.small_graphs import Boxes, CellMeansInNumpy, write_boxes, write_cell_means
@@ -300,30 +301,36 @@ def test_a_signal_leaves_no_whole_run(place, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demos_detector_finds_what_predict_finds(program, probe, tmp_path):
-    """Eight pictures, their sizes as they are there and one fixed shape here."""
-    make_demo_data(tmp_path / "data" / "shapes", seed=0, num_train=1, num_test=8)
-    root = project_folder()
-    config, weights = (root / "configs/demo" / f"shapes_base.{kind}" for kind in ("yaml", "ckpt"))
-    flags = [f"--config_path={config}", f"--datasets_root={tmp_path / 'data'}"]
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_a_bundle_of_export_finds_what_predict_finds(program, tmp_path, calibrated):
+    """Eight pictures of the demo, three classes as novel; their own sizes there, one shape here."""
+    make_demo_data(tmp_path / "data" / "shapes", seed=0, num_train=40, num_test=8)
+    demo = project_folder() / "configs" / "demo"
+    flags = [
+        f"--config_path={demo / 'shapes_base.yaml'}",
+        f"--datasets_root={tmp_path / 'data'}",
+        "--data.custom.shapes.novel_classes=[disc,ring,star]",
+        "--data.custom.shapes.few_shot=shapes/split",
+    ]
+    assert draw_kshot.main([*flags, "--shots=1"]) == 0
+    flags += [
+        "--data.train=[shapes_train_novel_1shot_seed0]",
+        "--model.backbone.norm=FrozenBN",
+        f"--pcb_modelpath={demo / 'shapes_encoder.ckpt'}",
+        f"--test.pcb.enable={str(calibrated).lower()}",
+    ]
+    weights, bundle = demo / "shapes_base.ckpt", tmp_path / "bundle"
+    sides = ["--img_height=208", "--img_width=208", "--encoder_height=320", "--encoder_width=320"]
+    words = [*flags, *sides, "--mindir_version=1", f"--export_ckpt_file={weights}"]
+    assert export.main([*words, f"--bundle={bundle}"]) == 0
+    assert (bundle / "encoder.mindir").exists() == calibrated
     pictures = tmp_path / "data/shapes/images/test"
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    size = ["--img_height=208", "--img_width=208", "--restore_bbox=false", "--mindir_version=1"]
-    name = f"--export_file_name={bundle / 'detector'}"
-    assert export.main([*flags, *size, f"--export_ckpt_file={weights}", name]) == 0
-    note = json.loads((bundle / "detector.mindir.json").read_text())
-    (bundle / "detector.mindir.json").unlink()
     found = [f"--eval_checkpoint_path={weights}", f"--input_path={pictures}"]
     found += [f"--result_path={tmp_path / 'found'}", f"--score_threshold={THRESHOLD}"]
     assert predict.main([*flags, *found]) == 0
     there = json.loads((tmp_path / "found" / "detections.json").read_text())
-    classes = [{**one, "novel": False} for one in there["classes"]]
-    shapes = {one["name"]: one["shape"] for one in note["outputs"]}
-    detector = detector_part(208, 208, *shapes["boxes"][1:3])
-    write_bundle(bundle, detector, (144, 288), classes=classes)
-    place = SimpleNamespace(program=program, pictures=pictures)
-    done = look(place, bundle, tmp_path / "out")
+    assert there["calibrated"] == calibrated
+    done = look(SimpleNamespace(program=program, pictures=pictures), bundle, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     expected = {
         one["file"]: [
