@@ -25,7 +25,7 @@ from tests.helpers.kill_driver import (
 )
 
 
-@pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1), ("sweep", 2)])
+@pytest.mark.parametrize(("kind", "moments"), [("mindrecord", 1), ("eval", 1)])
 def test_one_of_each_kind(tmp_path, trained_demo, kind, moments):
     Driver(tmp_path, seed=7, demo=trained_demo).go(kind, moments)
 

@@ -234,6 +234,7 @@ def test_rank_0_writes_for_all(runs):
     assert "loss_1.log" not in runs["files 2"]
 
 
+@pytest.mark.slow
 def test_both_killed_and_started_again_come_to_the_same_end(project, runs):
     """Both die with their launcher, by SIGKILL; a new launch goes on from what was saved."""
     folder = project / "killed"
