@@ -52,6 +52,7 @@ FLAGS: Flags = {
     "--output": dict(type=Path, required=True, help="folder of all runs"),
     "--shots": dict(default="1,5,10", help="default: %(default)s"),
     "--seeds": dict(default="0-4", help="K-shot sets (%(default)s)"),
+    "--encoder_steps": dict(type=int, default=400, help="of pretrain_encoder (%(default)s)"),
     "--settings": dict(default=",".join(SETTINGS), help="default: %(default)s"),
 }
 
@@ -162,6 +163,7 @@ class Bench:
                 ["-m", "src.tools.pretrain_encoder"],
                 f"--config_path={HERE / 'base.yaml'}",
                 f"--output={self.encoder}",
+                f"--steps={self.options.encoder_steps}",
                 *self.places(self.base),
             )
 

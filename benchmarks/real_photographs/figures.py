@@ -207,6 +207,7 @@ def plot(path: Path, results: Sequence[Result], before: Mapping[str, float]) -> 
         axes.set(title=f"{setting}: {name} (%)", xlabel="shots", ylim=(0, None))
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": ""})

@@ -208,7 +208,7 @@ def test_the_whole_detector(oblong):
         oblong=oblong,
     )
     shapes = [p.shape[2:] for p in net.get_parameters() if len(p.shape) == 4]
-    assert shapes.count((3, 4)) == (8 if oblong else 0)
+    assert shapes.count((3, 4)) == (7 if oblong else 0)  # the 3x3 of res2 to res4, the RPN's
     assert not any("running" in p.name or "norm.weight" in p.name for p in net.get_parameters())
     with pytest.raises(ValueError, match="anchors are for a map"):
         net(Tensor(np.zeros((1, 3, 96, 128), np.float32)), *inputs[1:])
