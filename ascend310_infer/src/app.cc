@@ -9,6 +9,7 @@
 
 #include "dataset.h"
 #include "error.h"
+#include "folder_lock.h"
 #include "pipeline.h"
 #include "result_writer.h"
 #include "statistics.h"
@@ -47,6 +48,7 @@ void RunApp(Options options, const EngineMaker &make_engine, const std::atomic<b
   dataset.CheckFiles();
   const ModelNote note = ModelNote::Open(options.mindir_path);
   note.CheckRestore(options.restore_bbox);
+  const FolderLock alone(options.result_path);
   ResultWriter writer(options.result_path, note.output_names);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);

@@ -12,6 +12,7 @@
 #include "bundle_detector.h"
 #include "detection_writer.h"
 #include "error.h"
+#include "folder_lock.h"
 #include "picture_list.h"
 #include "pipeline.h"
 #include "stages.h"
@@ -139,6 +140,7 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
     *problems << name << " is no picture (JPEG or PNG) and left out" << std::endl;
   }
   const Bundle bundle = Bundle::Open(options.bundle);
+  const FolderLock alone(options.output);
   DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);

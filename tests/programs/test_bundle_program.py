@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from src.data.transforms import decode, resize, resized_shape, to_bgr
 from src.defrcn.detections import final_detections, to_image_frame
 from src.defrcn.pcb import Calibrator, Prototypes
 from src.demo.make_data import make_demo_data
+from src.model_utils.folder_lock import RESULTS_LOCK, FolderLock
 from src.model_utils.paths import project_folder
 from src.predict import __main__ as predict
 from src.predict.output import Predictions
@@ -182,6 +184,17 @@ def test_detections_are_those_of_python(place, tmp_path):
     assert (drawn != np.asarray(Image.open(place.pictures / "b.png"))).any()
     done = json.loads((tmp_path / "out" / "done.json").read_text())
     assert (done["images"], done["problems"], done["bundle"]) == (5, 0, "plain")
+
+
+def test_a_folder_in_which_the_python_side_writes_is_refused(place, tmp_path):
+    lock = FolderLock(tmp_path, "src.predict", lock=RESULTS_LOCK)
+    lock.take()
+    done = look(place, place.plain, tmp_path)
+    assert done.returncode == 1
+    assert f"{tmp_path} is in use by src.predict, process {os.getpid()} on " in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [RESULTS_LOCK]
+    lock.release()
+    assert look(place, place.plain, tmp_path).returncode == 0
 
 
 def test_calibrated_detections_are_those_of_python(place, tmp_path):
