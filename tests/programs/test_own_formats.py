@@ -1,5 +1,5 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""A data set of one's own in YOLO format, from files to predictions that a labelling tool opens.
+"""A data set in YOLO's and in VOC's format, from files to predictions that labelling tools open.
 
 The pictures and objects are those of the shared detector, which was trained on COCO's format.
 """
@@ -7,6 +7,8 @@ The pictures and objects are those of the shared detector, which was trained on 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -34,42 +36,78 @@ FINE_TUNING = (
 )
 
 
-def write_labels(table: dict, folder) -> list[str]:
-    """A file of labels a picture; returns the names of the classes."""
-    categories = sorted(table["categories"], key=lambda entry: entry["id"])
-    order = {entry["id"]: index for index, entry in enumerate(categories)}
-    lines: dict[int, str] = {entry["id"]: "" for entry in table["images"]}
-    images = {entry["id"]: entry for entry in table["images"]}
+def by_picture(table: dict):
+    """Pictures with their objects: index of the class, and x, y, width, height."""
+    order = {entry["id"]: index for index, entry in enumerate(categories(table))}
+    boxes = defaultdict(list)
     for one in table["annotations"]:
-        image, (x, y, width, height) = images[one["image_id"]], one["bbox"]
+        boxes[one["image_id"]].append((order[one["category_id"]], one["bbox"]))
+    for image in table["images"]:
+        yield image, boxes[image["id"]]
+
+
+def categories(table: dict) -> list[dict]:
+    return sorted(table["categories"], key=lambda entry: entry["id"])
+
+
+def write_labels(table: dict, folder) -> None:
+    """YOLO's: a file a picture."""
+    for image, objects in by_picture(table):
         across, down = image["width"], image["height"]
-        shares = ((x + width / 2) / across, (y + height / 2) / down, width / across, height / down)
-        numbers = " ".join(map(repr, shares))
-        lines[one["image_id"]] += f"{order[one['category_id']]} {numbers}\n"
-    folder.mkdir(parents=True)
-    for number, text in lines.items():
-        (folder / images[number]["file_name"]).with_suffix(".txt").write_text(text)
-    return [entry["name"] for entry in categories]
+        text = ""
+        for index, (x, y, width, height) in objects:
+            centre = (x + width / 2) / across, (y + height / 2) / down
+            numbers = " ".join(map(repr, (*centre, width / across, height / down)))
+            text += f"{index} {numbers}\n"
+        (folder / image["file_name"]).with_suffix(".txt").write_text(text)
 
 
-@pytest.fixture(scope="module")
-def place(trained_demo, tmp_path_factory):
+def write_xml(table: dict, folder) -> None:
+    """VOC's: a file a picture; pixels count from 1, and the last one belongs to the box."""
+    names = [entry["name"] for entry in categories(table)]
+    for image, objects in by_picture(table):
+        root = ElementTree.Element("annotation")
+        ElementTree.SubElement(root, "filename").text = image["file_name"]
+        size = ElementTree.SubElement(root, "size")
+        for side in ("width", "height"):
+            ElementTree.SubElement(size, side).text = str(image[side])
+        for index, (x, y, width, height) in objects:
+            entry = ElementTree.SubElement(root, "object")
+            ElementTree.SubElement(entry, "name").text = names[index]
+            corners = {"xmin": x + 1, "ymin": y + 1, "xmax": x + width, "ymax": y + height}
+            box = ElementTree.SubElement(entry, "bndbox")
+            for tag, value in corners.items():
+                ElementTree.SubElement(box, tag).text = repr(value)
+        path = (folder / image["file_name"]).with_suffix(".xml")
+        ElementTree.ElementTree(root).write(path)
+
+
+WRITERS = {"yolo": write_labels, "voc": write_xml}
+
+
+@pytest.fixture(scope="module", params=WRITERS)
+def place(request, trained_demo, tmp_path_factory):
     """The configuration; data and results lie in its folder."""
-    root = tmp_path_factory.mktemp("yolo")
+    kind = request.param
+    root = tmp_path_factory.mktemp(kind)
     shapes = trained_demo.root / "shapes"
+    own = {"format": kind, "few_shot": "own/split"}
     for part in ("train", "test"):
         table = json.loads((shapes / "annotations" / f"{part}.json").read_text())
-        names = write_labels(table, root / "own" / "labels" / part)
+        labels = root / "own" / "labels" / part
+        labels.mkdir(parents=True)
+        WRITERS[kind](table, labels)
+        names = [entry["name"] for entry in categories(table)]
+        where = "data.yaml" if kind == "yolo" else f"labels/{part}"
+        own[part] = {"annotations": f"own/{where}", "images": f"own/images/{part}"}
     (root / "own" / "images").symlink_to(shapes / "images")
-    (root / "own" / "data.yaml").write_text(yaml.safe_dump({"names": names, "nc": len(names)}))
+    if kind == "yolo":
+        (root / "own" / "data.yaml").write_text(yaml.safe_dump({"names": names, "nc": len(names)}))
+    else:
+        own["classes"] = names
     path = trained_demo.copy(root, steps=None)
     settings = yaml.safe_load(path.read_text())
-    novel = settings["data"]["custom"]["shapes"]["novel_classes"]
-    parts = {
-        part: {"annotations": "own/data.yaml", "images": f"own/images/{part}"}
-        for part in ("train", "test")
-    }
-    own = {"format": "yolo", **parts, "novel_classes": novel, "few_shot": "own/split"}
+    own["novel_classes"] = settings["data"]["custom"]["shapes"]["novel_classes"]
     settings["data"] = {
         **{"train": ["own_train_base"], "test": ["own_test_base"], "custom": {"own": own}},
     }
@@ -101,6 +139,8 @@ def test_training_and_evaluation_are_those_of_cocos_format(trained_demo, place, 
     run("eval.py", place, *flags, f"--result_path={result}")
     table = json.loads((trained_demo.root / "shapes/annotations/test.json").read_text())
     names = {entry["id"]: entry["file_name"] for entry in table["images"]}
+    if place.parent.name.startswith("voc"):  # whose pictures have names without an ending
+        names = {number: name.rpartition(".")[0] for number, name in names.items()}
     assert detections(result) == detections(trained_demo.evaluated, names) != []
     counts = []
     for folder in (result, trained_demo.evaluated):
@@ -136,10 +176,10 @@ def test_fine_tuning_and_predictions(place, base):
     # what was predicted, as the training pictures of a next round
     (result / "yolo" / "images").symlink_to(root / "own" / "images" / "test")
     part = "{annotations: predictions/yolo/data.yaml, images: predictions/yolo/images}"
-    words = [f"--data.custom.own.train={part}", f"--data.custom.own.test={part}"]
-    config = load_config(place, words)
+    more = f"{{format: yolo, train: {part}, test: {part}}}"
+    config = load_config(place, [f"--data.custom.more={more}"])
     info, records = load_dataset(
-        ["own_train_all"], datasets_root=config.datasets_root, custom=config.data.custom
+        ["more_train_all"], datasets_root=config.datasets_root, custom=config.data.custom
     )
     assert info.class_names == tuple(entry["label"] for entry in found["classes"])
     for record, entry in zip(records, found["images"]):
