@@ -58,7 +58,7 @@ def graphs(net, folder):
     return [path.read_text() for path in sorted(folder.rglob("*_validate_*.ir"))]
 
 
-@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("norm", ["FrozenBN", pytest.param("BN", marks=pytest.mark.slow)])
 def test_nothing_large_is_spread_or_turned(kernels, norm, tmp_path):
     net = small.detector(small.section(backbone__norm=norm, backbone__freeze_at=0))
     use_kernels(net, kernels)
