@@ -3,12 +3,13 @@
 
     python benchmarks/bundle.py --output DIR --pictures FOLDER --config_path=FILE --checkpoint CKPT \
         --height H --width W [--rounds 3] [--program MAIN] [--key=value ...]
+    python benchmarks/bundle.py --output DIR --photographs DATASETS_ROOT [--images 6] [...]
 
-Writes a bundle of MINDIR and one of ONNX, with the calibration block if the configuration has it, and runs
+The second form takes the full R-101 with random weights, see benchmarks/deployment.py. Writes a bundle of MINDIR and one of ONNX, with the calibration block if the configuration has it, and runs
 in turn, `--rounds` times: predict with the checkpoint, the bundle by MindSpore, by onnxruntime, and by MAIN
 (what ascend310_infer/build.sh builds) if that takes --bundle. Each is a process of its own. Writes
 DIR/bundle.json and prints it as a table; the ratio is that of the same round, its median. Exits with 1 if a
-detection has no partner within 0.05 pixels and 1e-4 in score.
+detection has no partner, with the first form within 0.05 pixels and 1e-4 in score.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deployment import ROOT, compare, rate, run
+from deployment import ROOT, compare, photographs, rate, run
 from tabulate import tabulate
 
 from src.util import write_json
@@ -81,6 +82,19 @@ def seconds_an_image(folder: Path, log: Path) -> float | None:
     return rate(log)
 
 
+def chosen(output: Path) -> Path:
+    """A folder of links to the pictures that `photographs` chose."""
+    datasets, folder = output / "datasets", output / "pictures"
+    folder.mkdir(exist_ok=True)
+    content = json.loads((datasets / "cocosplit" / "datasplit" / "5k.json").read_text())
+    for one in content["images"]:
+        (found,) = (datasets / "coco").resolve().rglob(one["file_name"])
+        link = folder / one["file_name"]
+        if not link.exists():
+            link.symlink_to(found)
+    return folder
+
+
 def measure(args: argparse.Namespace, flags: list[str]) -> dict:
     """Everything; returns what bundle.json holds."""
     out = args.output
@@ -97,8 +111,8 @@ def measure(args: argparse.Namespace, flags: list[str]) -> dict:
             folder, log = out / f"{name}_{number}", out / f"{name}_{number}.log"
             place = "--output" if name == "c++" else "--result_path"
             figures = run([*command, f"{place}={folder}"], log)
-            figures["seconds_an_image"] = seconds_an_image(folder, log)
-            found["runs"].setdefault(name, []).append(figures)
+            speed = seconds_an_image(folder, log)
+            found["runs"].setdefault(name, []).append({**figures, "seconds_an_image": speed})
     rows = {name: detections(out / f"{name}_0") for name in wanted}
     found["against predict"] = {
         name: compare(rows[name], rows["predict"]) for name in wanted if name != "predict"
@@ -138,22 +152,30 @@ def main() -> int:
     """Read the command line, run, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--height", type=int, required=True)
-    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--photographs", type=Path, metavar="DATASETS_ROOT")
+    parser.add_argument("--images", type=int, default=6)
+    parser.add_argument("--height", type=int, default=320)
+    parser.add_argument("--width", type=int, default=480)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--score_threshold", type=float, default=0.05)
     parser.add_argument("--program", type=Path, default=ROOT / "ascend310_infer" / "out" / "main")
     args, flags = parser.parse_known_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.photographs is not None:
+        more, args.checkpoint = photographs(args.photographs, args.output, args.images)
+        flags = [*more, *flags]
+        args.pictures = chosen(args.output)
+    elif not (args.checkpoint and args.pictures):
+        parser.error("give --checkpoint and --pictures, or --photographs")
     for key in ("output", "pictures", "checkpoint", "program"):
         setattr(args, key, getattr(args, key).resolve())
-    args.output.mkdir(parents=True, exist_ok=True)
     found = measure(args, flags)
     write_json(args.output / "bundle.json", found)
     sys.stdout.write(show(found))
-    apart = found["against predict"].values()
-    return int(any(one["without_partner"] + one["pairs_beyond_limits"] for one in apart))
+    counted = ["without_partner", "pairs_beyond_limits"][: 1 if args.photographs else 2]
+    return int(any(one[key] for one in found["against predict"].values() for key in counted))
 
 
 if __name__ == "__main__":

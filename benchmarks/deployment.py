@@ -57,6 +57,7 @@ def photographs(source: Path, folder: Path, count: int) -> tuple[list[str], Path
     from tests.golden import golden
 
     split = Path("cocosplit") / "datasplit" / "5k.json"
+    source = source.resolve()
     content = json.loads((source / split).read_text())
     wide = [one for one in content["images"] if one["width"] >= 1.5 * one["height"]]
     wide += [one for one in content["images"] if 1.2 <= one["width"] / one["height"] < 1.5]
@@ -67,7 +68,7 @@ def photographs(source: Path, folder: Path, count: int) -> tuple[list[str], Path
     write_json(root / split, content, indent=None)
     link = root / "coco"
     if not link.exists():
-        link.symlink_to((source / "coco").resolve())
+        link.symlink_to(source / "coco")
     weights = write_ckpt(folder / "r101.ckpt", golden.state_dict("base"))
     flags = [f"--config_path={R101}", f"--datasets_root={root}"]
     flags += ["--input.min_size_test=320", "--input.max_size_test=480"]
@@ -205,7 +206,7 @@ def main() -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     checkpoint = args.checkpoint
     if args.photographs is not None:
-        more, checkpoint = photographs(args.photographs.resolve(), args.output, args.images)
+        more, checkpoint = photographs(args.photographs, args.output, args.images)
         flags = [*more, *flags]
     elif checkpoint is None:
         parser.error("give --checkpoint, or --photographs")
