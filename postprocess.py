@@ -34,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind="folder",
     )
     start_device(config, alone=True)
-    with alone_in(results, "postprocess.py", "result_path", name="evaluation"):
+    program = "postprocess.py"
+    # nor may the inference program write while its results are judged
+    judged = alone_in(results, program, "result_path")
+    with judged, alone_in(results, program, "result_path", name="evaluation"):
         text = judge_results(config, inputs, results)
     sys.stdout.write(text + "\n")
     return 0

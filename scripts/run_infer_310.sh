@@ -65,6 +65,11 @@ number DEVICE_ID "$device_id"
 output=$(absolute "${DEFRCN_INFER_OUTPUT:-$PWD}")
 [ "$device" = CPU ] || [ -n "${LITE_HOME:-}" ] ||
   fail "set LITE_HOME for $device: the folder of MindSpore Lite's tarball, see ascend310_infer/build.sh."
+if [ -n "${LITE_HOME:-}" ]; then
+  [ -d "$LITE_HOME" ] || fail "LITE_HOME: there is no folder $LITE_HOME."
+  LITE_HOME=$(absolute "$LITE_HOME")
+  export LITE_HOME
+fi
 read -r -a infer_args <<<"${DEFRCN_INFER_ARGS:-}"
 read -r -a config_args <<<"${DEFRCN_CONFIG_ARGS:-}"
 

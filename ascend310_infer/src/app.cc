@@ -49,10 +49,11 @@ void RunApp(Options options, const EngineMaker &make_engine, const std::atomic<b
   const ModelNote note = ModelNote::Open(options.mindir_path);
   note.CheckRestore(options.restore_bbox);
   const FolderLock alone(options.result_path);
-  ResultWriter writer(options.result_path, note.output_names);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);
+  WriteAtomically(time_file, "");  // a folder that cannot be written to is told now
   fs::remove(time_file);
+  ResultWriter writer(options.result_path, note.output_names);
 
   RunInfo run;
   run.model = fs::path(options.mindir_path).filename().string();

@@ -141,13 +141,14 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   }
   const Bundle bundle = Bundle::Open(options.bundle);
   const FolderLock alone(options.output);
-  DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);
+  WriteAtomically(time_file, "");  // a folder that cannot be written to is told now
   fs::remove(time_file);
+  DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
 
   RunInfo run;
-  run.model = fs::absolute(options.bundle).lexically_normal().filename().string();
+  run.model = fs::canonical(options.bundle).filename().string();
   run.device = DeviceName(ParseDevice(options.device_type));
   run.instances = static_cast<std::size_t>(options.instances);
   *out << "building " << options.bundle << " for " << run.device << std::endl;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <system_error>
@@ -36,8 +37,14 @@ bool Lock(int descriptor) {
     if (errno == EINTR) {
       continue;
     }
+    if (errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL) {
+      std::cerr << "warning: the folder of results cannot be locked ("
+                << std::generic_category().message(errno)
+                << "): see to it that nothing else writes there" << std::endl;
+      return true;
+    }
     if (errno != EWOULDBLOCK) {
-      return true;  // a file system without locks
+      return false;
     }
     if (attempt == kAttempts) {
       return false;

@@ -70,6 +70,9 @@ void CheckDatasetOptions(const Options &options) {
 }
 
 void CheckBundleOptions(const Options &options) {
+  if (options.time_path.empty()) {
+    throw InputError("--time_path may not be empty: name a folder to write to");
+  }
   for (const char *flag : kOfDatasets) {
     if (options.given.count(flag) > 0) {
       throw InputError(std::string("--") + flag +

@@ -110,7 +110,9 @@ def draw_base(config: Config, on: str, *, pictures: int, shots: int, draws: int)
         )
     order = generator(config.seed, Stream.BASE_DRAWS, 0).permutation(len(others))
     most = len(others) if on else len(others) // 2
-    judged = [others[place] for place in sorted(order[: min(pictures, most)])]
+    places = sorted(order[: min(pictures, most)])
+    # numbered anew: pictures of two sets may have the same ids
+    judged = [replace(others[place], image_id=i) for i, place in enumerate(places, start=1)]
     files = {record.file_name for record in judged}
     pool = [record for record in records if record.file_name not in files]
     if not judged or not pool:
@@ -256,18 +258,9 @@ class Judge:
         self.info, self.metric = base.info, config.test.metric
         rule = detecteval.metric_of(base.info.name, config.test.metric)
         self.figure = "AP" if rule == "coco" else "AP50"
-        truth = detecteval.dataset_ground_truth(base.info, base.judged)
-        images = {record.image_id for record in base.judged}
-        known = set(base.info.category_ids)
-        self._truth = {
-            "images": [entry for entry in truth["images"] if entry["id"] in images],
-            "annotations": [
-                entry
-                for entry in truth["annotations"]
-                if entry["image_id"] in images and entry["category_id"] in known
-            ],
-            "categories": [entry for entry in truth["categories"] if entry["id"] in known],
-        }
+        self._truth = detecteval.ground_truth_from_records(
+            base.judged, base.info.class_names, base.info.category_ids
+        )
 
     def __call__(self, found: Sequence[Found], scores: Sequence[np.ndarray]) -> dict[str, float]:
         """AP and AP50, percent, of detections with other scores than their own."""

@@ -97,7 +97,7 @@ def _in_the_way(path: Path, *, folder: bool) -> str:
     if not os.path.lexists(path):
         return ""
     names = sorted(os.listdir(path)) if path.is_dir() else None
-    if names == []:
+    if names == [] and not path.is_symlink():
         return ""
     if path.is_symlink() or (names is not None) != folder or not is_bundle(path):
         return "is no bundle"
@@ -195,7 +195,8 @@ def is_bundle(path: Path) -> bool:
 
 def plain_name(name: str) -> bool:
     """Whether a name is one of a file in the bundle's folder itself."""
-    return not ({"/", "\\", "\0"} & set(name)) and name not in ("", ".", "..", CONTENT)
+    outside = {"/", "\\", "\0"} & set(name) or any("\ud800" <= one <= "\udfff" for one in name)
+    return not outside and name not in ("", ".", "..", CONTENT)
 
 
 def _content(path: Path, source: Path) -> JsonNode:

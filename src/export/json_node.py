@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -73,7 +72,7 @@ class JsonNode:
         """A finite number."""
         value = self.value
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not right or not math.isfinite(value) or not least <= value <= most:
+        if not right or not least <= value <= most:  # the limits are finite, NaN is neither
             self.refuse(f"is {value!r:.60}, not a number from {least:g} to {most:g}")
         return float(value)
 

@@ -223,6 +223,12 @@ def run(wanted: Wanted, make_detector: Callable[[], Detector]) -> int:
     inputs = find_inputs(path, folder)
     if inputs.video and (folder / f"{inputs.video.stem}.mp4").resolve() == inputs.video.resolve():
         raise InputError(f"result_path: {inputs.video} would be replaced; name another folder")
+    drawn, sheet = (folder / "pictures").resolve(), (folder / "sheet.png").resolve()
+    for one in inputs.images:
+        if one.resolve() == sheet or drawn in one.resolve().parents:
+            raise InputError(
+                f"result_path: {one} lies where drawn pictures go; name another folder"
+            )
     with alone_in(folder, "src.predict", "result_path"), new_results(folder) as results:
         return predict(wanted, make_detector(), inputs, results)
 

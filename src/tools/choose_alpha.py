@@ -176,7 +176,7 @@ def described(base: BaseDraws) -> dict[str, Any]:
     return {
         "set": base.info.name,
         "trained_on": base.own,
-        "pictures": [record.image_id for record in base.judged],
+        "pictures": [record.file_name for record in base.judged],
         "draws": [
             [
                 {
