@@ -433,6 +433,7 @@ def test_what_is_done_is_kept_when_it_is_interrupted(place, tmp_path, monkeypatc
         ("empty", [], r"the folder \S*empty holds no picture"),
         ("film", [], r"give the video \S*film\.mp4 itself"),
         ("pictures", ["--result_path={}/pictures"], r"result_path is the folder of the pictures"),
+        ("pictures", ["--result_path={}"], r"a\.png lies where drawn pictures go; name another"),
         ("pictures", ["--score_threshold=50"], r"--score_threshold 50 must lie within 0 and 1"),
         ("pictures", ["--frame_step=0"], r"--frame_step 0 must be 1 or more"),
         ("pictures", ["--eval_checkpoint_path="], r"eval_checkpoint_path is empty"),
