@@ -44,11 +44,11 @@ class Tiff {
 
  private:
   // `bytes` at `offset`; 0 beyond the end.
-  std::uint32_t Number(std::size_t offset, std::size_t bytes) const {
+  std::uint64_t Number(std::size_t offset, std::size_t bytes) const {
     if (offset > data_.size() || bytes > data_.size() - offset) {
       return 0;
     }
-    std::uint32_t value = 0;
+    std::uint64_t value = 0;
     for (std::size_t place = 0; place < bytes; ++place) {
       const std::size_t from = little_ ? bytes - 1 - place : place;
       value = value << 8 | static_cast<std::uint8_t>(data_[offset + from]);
@@ -58,12 +58,12 @@ class Tiff {
 
   // The first number of an entry: its type, how many there are, and they or where they are.
   std::optional<std::int64_t> ValueOf(std::size_t entry) const {
-    constexpr std::uint32_t kBytes[] = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8};
-    const std::uint32_t type = Number(entry + 2, 2), count = Number(entry + 4, 4);
-    if (type == 0 || type >= std::size(kBytes) || count == 0) {
+    constexpr std::uint32_t kBytes[] = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8};
+    const std::uint64_t type = Number(entry + 2, 2), count = Number(entry + 4, 4);
+    if (type >= std::size(kBytes) || kBytes[type] == 0 || count == 0) {
       return std::nullopt;
     }
-    const std::uint64_t bytes = std::uint64_t{kBytes[type]} * count;
+    const std::uint64_t bytes = kBytes[type] * count;
     const std::size_t offset = bytes > 4 ? Number(entry + 8, 4) : entry + 8;
     if (offset > data_.size() || bytes > data_.size() - offset) {
       return std::nullopt;
@@ -71,7 +71,9 @@ class Tiff {
     switch (type) {
       case 3:
       case 4:
-        return Number(offset, kBytes[type]);
+      case 13:
+      case 16:
+        return static_cast<std::int64_t>(Number(offset, kBytes[type]));
       case 6:
         return static_cast<std::int8_t>(Number(offset, 1));
       case 8:

@@ -70,9 +70,6 @@ void CheckDatasetOptions(const Options &options) {
 }
 
 void CheckBundleOptions(const Options &options) {
-  if (options.time_path.empty()) {
-    throw InputError("--time_path may not be empty: name a folder to write to");
-  }
   for (const char *flag : kOfDatasets) {
     if (options.given.count(flag) > 0) {
       throw InputError(std::string("--") + flag +
@@ -95,6 +92,9 @@ void CheckBundleOptions(const Options &options) {
   }
   if (options.output.empty()) {
     throw InputError("--output is missing: name a folder to write to");
+  }
+  if (options.time_path.empty()) {
+    throw InputError("--time_path may not be empty: name a folder to write to");
   }
   if (!(options.score_threshold >= 0.0 && options.score_threshold <= 1.0)) {
     throw InputError("--score_threshold is " + std::to_string(options.score_threshold) +

@@ -21,6 +21,7 @@
 namespace defrcn {
 namespace {
 
+constexpr png_byte kExifChunk[] = {'e', 'X', 'I', 'f', '\0'};
 constexpr int kCompression = 3;  // of drawn pictures: half the time of the usual 6
 
 // What both directions share: the error's way back, and its text.
@@ -100,6 +101,8 @@ class PngDecoder : public PngUser {
     png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_set_chunk_cache_max(png_, 0);
     png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+    // The library takes the first of several, and none with a head as JPEG's; Pillow any, the last.
+    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_ALWAYS, kExifChunk, 1);
     png_read_info(png_, info_);
   }
 
@@ -152,10 +155,13 @@ class PngDecoder : public PngUser {
         raw->exif = RawProfile(one.text);
       }
     }
-    png_bytep exif = nullptr;
-    png_uint_32 bytes = 0;
-    if (png_get_eXIf_1(png_, info_, &bytes, &exif) != 0) {
-      raw->exif.assign(reinterpret_cast<const char *>(exif), bytes);
+    png_unknown_chunkp chunks = nullptr;
+    const int others = png_get_unknown_chunks(png_, info_, &chunks);
+    for (int place = 0; place < others; ++place) {
+      const png_unknown_chunk &one = chunks[place];
+      if (std::memcmp(one.name, kExifChunk, sizeof(kExifChunk)) == 0) {
+        raw->exif.assign(reinterpret_cast<const char *>(one.data), one.size);
+      }
     }
   }
 

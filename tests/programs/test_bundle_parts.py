@@ -21,7 +21,15 @@ from src.defrcn.pcb_pooling import MapEncoder, axis_weights
 from src.model_utils.errors import InputError
 from src.predict.inputs import find_inputs
 from tests.helpers.infer_program import ask, call
-from tests.helpers.picture_files import encoded, exif_block, jpegs, photograph, png_by_hand, pngs
+from tests.helpers.picture_files import (
+    chunk,
+    encoded,
+    exif_block,
+    jpegs,
+    photograph,
+    png_by_hand,
+    pngs,
+)
 
 ORIENTATION = 0x0112
 
@@ -119,10 +127,19 @@ def test_orientation_is_found_where_pillow_finds_it(probe, tmp_path):
         "beyond": exif_block([(ORIENTATION, 3, 9, struct.pack("<I", 9999))]),
         "other": exif_block([(0x0100, 3, 1, b"\6\0\0\0")]),
         "cut": exif_block([(ORIENTATION, 3, 1, b"\6\0\0\0")] * 2)[:-10],
+        "directory": exif_block([(ORIENTATION, 13, 1, struct.pack("<I", 6))]),
+        "unknown": exif_block([(ORIENTATION, 15, 1, struct.pack("<I", 6))]),
+        "very_long": exif_block([(ORIENTATION, 16, 1, struct.pack("<I", 26))])
+        + struct.pack("<Q", 6),
     }
     cases = {f"{name}.jpg": encoded(image, "JPEG", exif=block) for name, block in blocks.items()}
     cases |= {f"{name}.png": encoded(image, "PNG", exif=block) for name, block in blocks.items()}
     cases["no_end.png"] = cases["long.png"][:-12]
+    plain, end = encoded(image, "PNG")[:-12], encoded(image, "PNG")[-12:]
+    for name, parts in (("headed", ("long",)), ("several", ("long", "twice", "short_of_two"))):
+        cases[f"{name}.png"] = plain + b"".join(chunk(b"eXIf", blocks[n]) for n in parts) + end
+        bare = b"".join(chunk(b"eXIf", blocks[n][6:]) for n in parts)
+        cases[f"{name}_before.png"] = plain[:33] + bare + plain[33:] + end
     xmp = b'<x tiff:Orientation="6"/>'
     cases["xmp.jpg"] = encoded(image, "JPEG", xmp=xmp)
     cases["both.jpg"] = encoded(image, "JPEG", xmp=xmp, exif=blocks["twice"])
