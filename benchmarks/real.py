@@ -124,8 +124,17 @@ class Bench:
         link = datasets / "neu_det"
         if not link.is_symlink():
             link.symlink_to(self.options.data.absolute())
-        last = f"full_box_{max(self.shots)}shot_scratches_trainval.json"
-        if not (datasets / "neu_split" / f"seed{max(self.seeds)}" / last).is_file():
+        elif link.resolve() != self.options.data.resolve():
+            raise InputError(
+                f"--output: {self.output} holds runs on {link.resolve()}; name that as --data, or "
+                "another folder"
+            )
+        sets = (
+            datasets / "neu_split" / f"seed{seed}" / f"full_box_{shot}shot_scratches_trainval.json"
+            for seed in self.seeds
+            for shot in self.shots
+        )
+        if not all(path.is_file() for path in sets):
             self.run(
                 "draw_kshot",
                 ["-m", "src.tools.draw_kshot"],
@@ -142,8 +151,8 @@ class Bench:
 
     def base_figures(self) -> dict[str, float]:
         """What the base detector has before fine-tuning."""
-        (path,) = self.base.glob("eval_*/metrics.json")
-        return figures.read_figures(path, ("bAP", "bAP50"))
+        paths = sorted(self.base.glob("eval_*/metrics.json"), key=lambda path: path.stat().st_mtime)
+        return figures.read_figures(paths[-1], ("bAP", "bAP50"))
 
     def train_base(self) -> None:
         """Base training, and the encoder of the calibration block."""

@@ -25,6 +25,7 @@ from src.model_utils.interruption import Interrupted, StopRequests
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _LARGEST_NUMBER = 100_000
+_CUT_NAME = 40  # characters of a file's name that its temporary name has
 _LONGEST_NAME = 120  # characters of a name that `listing` shows
 # What the system says of a disk or of rights, and what to do about it.
 _DISK_ADVICE = {
@@ -86,7 +87,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix or ".tmp"
+            # cut, so that a name of nearly the longest that the system takes can be written too
+            dir=target.parent,
+            prefix=f".{target.name[:_CUT_NAME]}.",
+            suffix=target.suffix or ".tmp",
         )
         os.close(descriptor)
         partial = Path(name)

@@ -74,6 +74,19 @@ def test_what_is_missing_is_named(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_runs_on_other_data_are_not_gone_on_with(tmp_path):
+    for name in ("a", "b"):
+        for part in ("annotations", "images"):
+            (tmp_path / name / part).mkdir(parents=True)
+    (tmp_path / "weights.ckpt").touch()
+    (tmp_path / "out" / "datasets").mkdir(parents=True)
+    (tmp_path / "out" / "datasets" / "neu_det").symlink_to(tmp_path / "a")
+    words = ["--weights", str(tmp_path / "weights.ckpt"), "--output", str(tmp_path / "out")]
+    done = program("--data", str(tmp_path / "b"), *words)
+    assert done.returncode == 1
+    assert f"error: --output: {tmp_path}/out holds runs on {tmp_path}/a; name" in done.stderr
+
+
 def program(*words):
     command = [sys.executable, "benchmarks/real.py", *words]
     return subprocess.run(

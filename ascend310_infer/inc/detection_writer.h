@@ -34,6 +34,8 @@ class DetectionWriter {
   std::vector<std::string> Problems() const;
 
  private:
+  void RemoveDrawn() const;
+
   std::filesystem::path folder_;
   const Bundle &bundle_;
   const std::vector<PictureFile> &pictures_;

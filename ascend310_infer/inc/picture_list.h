@@ -20,10 +20,10 @@ struct PictureList {
   std::vector<std::string> skipped;  // files of the folder that are no pictures
 };
 
-// A picture; a folder with those below it (.jpg, .jpeg, .png; hidden ones and `leave_out` are not
-// looked at; a folder's own files in order of their names, then its subfolders); or a .txt file
-// with one path a line, below its own folder or absolute. Throws InputError if there is none, or a
-// list names one twice.
+// A picture; a folder with those below it (JPEG and PNG by their suffixes; hidden ones and
+// `leave_out` are not looked at; linked folders are, each folder once; a folder's own files in
+// order of their names, then its subfolders); or a .txt file with one path a line, below its own
+// folder or absolute. Throws InputError if there is none, or a list names one twice.
 PictureList FindPictures(const std::filesystem::path &input,
                          const std::filesystem::path &leave_out);
 

@@ -140,6 +140,13 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
     *problems << name << " is no picture (JPEG or PNG) and left out" << std::endl;
   }
   const Bundle bundle = Bundle::Open(options.bundle);
+  if (options.score_threshold < bundle.rules.score_threshold) {
+    *problems << "--score_threshold " << options.score_threshold << " is below "
+              << bundle.rules.score_threshold
+              << ", under which this bundle makes no detections: export it with a lower "
+                 "test.score_threshold"
+              << std::endl;
+  }
   const FolderLock alone(options.output);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);

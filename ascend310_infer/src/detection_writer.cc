@@ -1,8 +1,11 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "detection_writer.h"
 
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -58,7 +61,30 @@ DetectionWriter::DetectionWriter(fs::path folder, const Bundle &bundle,
     labels_.push_back(one.label);
   }
   MakeFolder(folder_);
+  RemoveDrawn();
   RemoveOld(folder_, {kDetectionsDone, kDetections, kImages, kProblems});
+}
+
+// What an earlier run drew, as its images.json has it; not where a link leads out of the folder.
+void DetectionWriter::RemoveDrawn() const {
+  std::ifstream stream(folder_ / kImages);
+  const ordered_json earlier = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  if (!earlier.is_object() || !earlier.contains("images") || !earlier["images"].is_array()) {
+    return;
+  }
+  const fs::path home = fs::canonical(folder_);
+  for (const ordered_json &image : earlier["images"]) {
+    if (!image.is_object() || !image.contains("drawn") || !image["drawn"].is_string()) {
+      continue;
+    }
+    const fs::path name = fs::path(image["drawn"].get<std::string>()).lexically_normal();
+    std::error_code error;
+    if (!name.empty() && *name.begin() == kDrawn && name.extension() == ".png" &&
+        fs::canonical((home / name).parent_path(), error) == (home / name).parent_path() &&
+        fs::is_regular_file(fs::symlink_status(home / name, error))) {
+      fs::remove(home / name, error);
+    }
+  }
 }
 
 double DetectionWriter::Add(PictureOut picture) {

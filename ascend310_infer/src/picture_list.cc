@@ -17,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kKinds[] = ".jpg .jpeg .png";
+constexpr char kKinds[] = ".jpg .jpeg .jpe .jfif .png .apng";
+constexpr std::size_t kLongestDrawn = 200;  // bytes; most systems take names of 255
 
 std::string LowerSuffix(const fs::path &path) {
   std::string suffix = path.extension().string();
@@ -28,12 +29,40 @@ std::string LowerSuffix(const fs::path &path) {
 
 bool IsPicture(const fs::path &path) {
   const std::string suffix = LowerSuffix(path);
-  return suffix == ".jpg" || suffix == ".jpeg" || suffix == ".png";
+  return !suffix.empty() && (std::string(kKinds) + " ").find(suffix + " ") != std::string::npos;
 }
 
-// Files of a folder, then its subfolders, both by name; links to folders are not followed.
-void Walk(const fs::path &folder, const std::string &prefix, const fs::path &leave_out,
-          PictureList *list) {
+// Names of drawn pictures, each used once.
+class DrawnNames {
+ public:
+  // For a picture's name; `number` takes the place of one that is too long for most systems.
+  std::string For(const fs::path &name, std::size_t number) {
+    std::string file = name.filename().string() + ".png";
+    if (file.size() > kLongestDrawn) {
+      file = std::to_string(number) + ".png";
+    }
+    while (!Take(name.parent_path() / file)) {
+      file = "_" + file;
+    }
+    return (name.parent_path() / file).string();
+  }
+
+  bool Take(const fs::path &name) { return taken_.insert(name).second; }
+
+ private:
+  std::set<fs::path> taken_;
+};
+
+bool LeavesItsFolder(const fs::path &path) {
+  return path.is_absolute() || path.empty() || *path.begin() == "..";
+}
+
+// Files of a folder, then its subfolders, both by name. Each folder once, wherever links lead, by
+// its own name if it lies inside: `seen` holds the real paths of those that are done or are the
+// results'.
+void Walk(const fs::path &root, const std::string &prefix, std::set<fs::path> *seen,
+          DrawnNames *drawn, PictureList *list) {
+  const fs::path folder = root / prefix;
   std::vector<std::string> files, folders;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
@@ -45,7 +74,7 @@ void Walk(const fs::path &folder, const std::string &prefix, const fs::path &lea
     }
     if (!entry->is_directory(unknown)) {
       files.push_back(name);
-    } else if (!entry->is_symlink(unknown) && !fs::equivalent(entry->path(), leave_out, unknown)) {
+    } else {
       folders.push_back(name);
     }
   }
@@ -55,25 +84,33 @@ void Walk(const fs::path &folder, const std::string &prefix, const fs::path &lea
   }
   std::sort(files.begin(), files.end());
   std::sort(folders.begin(), folders.end());
+  std::vector<std::string> others;
+  for (const std::string &name : folders) {
+    drawn->Take(prefix + name);
+    const fs::path real = fs::canonical(folder / name, error);
+    const bool inside = fs::is_symlink(folder / name, error) &&
+                        !LeavesItsFolder(real.lexically_relative(fs::canonical(root)));
+    if (!inside && seen->insert(real).second) {
+      others.push_back(name);
+    }
+  }
   for (const std::string &name : files) {
     if (IsPicture(name)) {
-      list->pictures.push_back({folder / name, prefix + name, prefix + name + ".png"});
+      const std::size_t number = list->pictures.size() + 1;
+      list->pictures.push_back({folder / name, prefix + name, drawn->For(prefix + name, number)});
     } else {
       list->skipped.push_back(prefix + name);
     }
   }
-  for (const std::string &name : folders) {
-    Walk(folder / name, prefix + name + "/", leave_out, list);
+  for (const std::string &name : others) {
+    Walk(root, prefix + name + "/", seen, drawn, list);
   }
-}
-
-bool LeavesItsFolder(const fs::path &path) {
-  return path.is_absolute() || path.empty() || *path.begin() == "..";
 }
 
 PictureList ReadList(const fs::path &file) {
   PictureList list;
-  std::set<std::string> names, drawn;
+  std::set<std::string> names;
+  DrawnNames drawn;
   const Buffer content = ReadRegular(file, std::uintmax_t{1} << 30);
   std::istringstream lines(std::string(content.begin(), content.end()));
   for (std::string line; std::getline(lines, line);) {
@@ -87,13 +124,9 @@ PictureList ReadList(const fs::path &file) {
     if (!names.insert(path.string()).second) {
       throw InputError("--input: " + file.string() + " names " + line + " twice");
     }
-    PictureFile one{file.parent_path() / line, line, path.string() + ".png"};
-    if (LeavesItsFolder(path)) {
-      one.drawn = std::to_string(names.size()) + "_" + path.filename().string() + ".png";
-    }
-    while (!drawn.insert(one.drawn).second) {
-      one.drawn = "_" + one.drawn;
-    }
+    PictureFile one{file.parent_path() / line, line, ""};
+    const std::string alone = std::to_string(names.size()) + "_" + path.filename().string();
+    one.drawn = drawn.For(LeavesItsFolder(path) ? fs::path(alone) : path, names.size());
     list.pictures.push_back(one);
   }
   if (list.pictures.empty()) {
@@ -108,7 +141,9 @@ PictureList FindPictures(const fs::path &input, const fs::path &leave_out) {
   std::error_code error;
   if (fs::is_directory(input, error)) {
     PictureList list;
-    Walk(input, "", leave_out, &list);
+    std::set<fs::path> seen = {fs::canonical(input), fs::weakly_canonical(leave_out)};
+    DrawnNames drawn;
+    Walk(input, "", &seen, &drawn, &list);
     if (list.pictures.empty()) {
       throw InputError("--input: the folder " + input.string() + " holds no picture (" + kKinds +
                        ")");
@@ -123,7 +158,7 @@ PictureList FindPictures(const fs::path &input, const fs::path &leave_out) {
                      kKinds + "), a folder of pictures, or a list of paths (.txt)");
   }
   const std::string name = input.filename().string();
-  return {{{input, name, name + ".png"}}, {}};
+  return {{{input, name, DrawnNames().For(name, 1)}}, {}};
 }
 
 }  // namespace defrcn

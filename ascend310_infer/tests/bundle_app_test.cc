@@ -146,6 +146,73 @@ TEST_F(BundleAppTest, DrawsWhereItIsAskedFor) {
   EXPECT_EQ(*drawn.picture.At(35, 50), 204);
 }
 
+TEST_F(BundleAppTest, DrawnPicturesOfAnEarlierRunGo) {
+  const testing::fs::path results = folder_ / "results", mine = results / "pictures" / "mine.png";
+  options_.draw = true;
+  Run();
+  testing::WriteText(mine, "mine");
+  testing::fs::create_symlink(mine, results / "pictures" / "linked.png");
+  testing::fs::create_directories(folder_ / "away");
+  testing::WriteText(folder_ / "away" / "a.png", "away");
+  testing::fs::create_directory_symlink(folder_ / "away", results / "pictures" / "away");
+  json images = Result("images.json");
+  for (const char *name : {"pictures/../../away/a.png", "pictures/away/a.png", "done.json", "",
+                           "pictures/linked.png", "pictures", "pictures/none/a.png"}) {
+    images["images"].push_back({{"drawn", name}});
+  }
+  images["images"].push_back(3);
+  images["images"].push_back({{"drawn", 3}});
+  testing::WriteText(results / "images.json", images.dump());
+  options_.draw = false;
+  EXPECT_EQ(Run(), 0U);
+  EXPECT_FALSE(Exists("pictures/p0.png.png") || Exists("pictures/sub/p.png.png"));
+  EXPECT_TRUE(Exists("pictures/mine.png") && Exists("pictures/linked.png"));
+  EXPECT_TRUE(testing::fs::exists(folder_ / "away" / "a.png"));
+  for (const char *text : {"{", "[]", "{\"images\": 3}"}) {
+    testing::WriteText(results / "images.json", text);
+    EXPECT_EQ(Run(), 0U);
+  }
+}
+
+TEST_F(BundleAppTest, LongNamesAreDrawnByNumber) {
+  const std::string name = std::string(240, 'n') + ".png";
+  testing::fs::copy_file(folder_ / "pictures" / "p0.png", folder_ / "pictures" / name);
+  testing::fs::create_directories(folder_ / "pictures" / "p1.png.png");
+  testing::fs::copy_file(folder_ / "pictures" / "p0.png",
+                         folder_ / "pictures" / "p1.png.png" / "a.png");
+  options_.draw = true;
+  EXPECT_EQ(Run(), 0U);
+  const json images = Result("images.json").at("images");
+  EXPECT_EQ(images.at(0).at("file_name"), name);
+  EXPECT_EQ(images.at(0).at("drawn"), "pictures/1.png");
+  EXPECT_EQ(images.at(2).at("drawn"), "pictures/_p1.png.png");
+  EXPECT_TRUE(Exists("pictures/1.png") && Exists("pictures/_p1.png.png") &&
+              Exists("pictures/p1.png.png/a.png.png"));
+}
+
+TEST_F(BundleAppTest, LinkedFoldersAreLookedAtOnce) {
+  const testing::fs::path pictures = folder_ / "pictures";
+  testing::fs::create_directory_symlink(pictures, pictures / "loop");
+  testing::fs::create_directory_symlink(pictures / "sub", pictures / "again");
+  testing::fs::create_directories(folder_ / "other");
+  testing::fs::copy_file(pictures / "p0.png", folder_ / "other" / "q.JFIF");
+  testing::fs::create_directory_symlink(folder_ / "other", pictures / "other");
+  EXPECT_EQ(Run(), 0U);
+  std::vector<std::string> names;
+  const json images = Result("images.json").at("images");
+  for (const json &image : images) {
+    names.push_back(image.at("file_name"));
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"p0.png", "p1.png", "p2.png", "p3.png", "p4.png",
+                                             "p5.png", "other/q.JFIF", "sub/p.png"}));
+}
+
+TEST_F(BundleAppTest, AThresholdBelowTheBundlesIsNamed) {
+  options_.score_threshold = 0.0;
+  EXPECT_EQ(Run(), 0U);
+  EXPECT_SAYS(problems_.str(), "--score_threshold 0 is below ");
+}
+
 TEST_F(BundleAppTest, AListNamesPictures) {
   testing::WriteText(folder_ / "pictures" / "list.txt",
                      "sub/p.png\r\n\n  \n" + (folder_ / "pictures" / "p4.png").string() +
@@ -175,7 +242,8 @@ TEST_F(BundleAppTest, OnePicture) {
 TEST_F(BundleAppTest, WhatCannotBeAnInputIsNamed) {
   testing::fs::create_directories(folder_ / "empty" / ".hidden");
   options_.input = (folder_ / "empty").string();
-  EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "holds no picture (.jpg .jpeg .png)");
+  EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }),
+              "holds no picture (.jpg .jpeg .jpe .jfif .png .apng)");
   testing::WriteText(folder_ / "a.mp4", "x");
   options_.input = (folder_ / "a.mp4").string();
   EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "a.mp4 has no known type");

@@ -17,12 +17,14 @@ from PIL import Image
 
 from src.data.transforms import check_pixels, resized_shape, transform_boxes
 from src.defrcn.pcb import Picture, Reader
-from src.defrcn.picture_file import DECODE_ERRORS
+from src.defrcn.picture_file import DECODE_ERRORS, QUARTER_TURNS, orientation_of
 from src.model_utils.errors import InputError
 
 
 def read_picture(file_name: str, max_pixels: int) -> Picture:
-    """Read a picture as `cv2.imread` does (the official code's reader), EXIF orientation applied.
+    """Read a picture by OpenCV as the official code does, turned as it is for the detector.
+
+    `cv2.imread` gives the same where it knows the orientation; it knows neither WebP's nor XMP's.
 
     Raises:
         InputError: the file is missing, too large, or does not decode.
@@ -35,14 +37,25 @@ def read_picture(file_name: str, max_pixels: int) -> Picture:
             "(test.pcb.enable) needs the picture itself, put it back where the data set has it"
         ) from error
     try:
-        with Image.open(io.BytesIO(content)) as header:
+        with io.BytesIO(content) as handle, Image.open(handle) as header:
             check_pixels(header, file_name, max_pixels)
+            orientation = orientation_of(header, handle)
     except (Image.DecompressionBombError, *DECODE_ERRORS) as error:
         raise InputError(f"{file_name}: not a readable picture ({error})") from error
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise InputError(f"{file_name}: OpenCV cannot decode this picture; save it as JPEG or PNG")
-    return Picture(np.asarray(pixels), hashlib.sha256(content).hexdigest())
+    return Picture(turned(pixels, orientation), hashlib.sha256(content).hexdigest())
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, 3) as they are to be seen; `orientation` is numbered as in EXIF, 1 to 8."""
+    if orientation in QUARTER_TURNS:
+        pixels = pixels.transpose(1, 0, 2)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
 def support_boxes(

@@ -70,13 +70,27 @@ def size_of(path: Path) -> tuple[int, int]:
         raise InputError(f"picture {str(path)!r} cannot be read ({error})") from error
     with handle, decoding(str(path)):
         image = Image.open(handle)
-        if image.format == "PNG" and _says_more_behind_pixels(handle):
-            image.load()
-        # the base class's: that of PNG files decodes every picture that has no EXIF
-        turned = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1) in QUARTER_TURNS
-        if turned and image.format != "TIFF":  # whose size Pillow has turned itself
+        if orientation_of(image, handle) in QUARTER_TURNS:
             return image.width, image.height
         return image.height, image.width
+
+
+def orientation_of(image: Image.Image, handle: BinaryIO) -> int:
+    """How an opened image must be turned, 1 to 8 as EXIF numbers it; by EXIF, else by XMP.
+
+    1 for TIFF, which every decoder turns by itself.
+
+    Args:
+        image: not loaded yet.
+        handle: the file that it was opened from.
+    """
+    if image.format == "TIFF":
+        return 1
+    if image.format == "PNG" and _says_more_behind_pixels(handle):
+        image.load()
+    # the base class's: that of PNG files decodes every picture that has no EXIF
+    found = Image.Image.getexif(image).get(EXIF_ORIENTATION, 1)
+    return int(found) if found in range(1, 9) else 1
 
 
 def _says_more_behind_pixels(handle: BinaryIO) -> bool:

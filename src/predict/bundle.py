@@ -50,6 +50,7 @@ class Detector:
 
     def __init__(self, bundle: Bundle, open_graph: Callable[[Graph], Runner]) -> None:
         self.bundle, self.max_pixels = bundle, bundle.max_pixels
+        self.score_threshold = bundle.score_threshold
         self.class_names, self.category_ids = bundle.class_names, bundle.category_ids
         self.settings = Preprocessing(
             max_size=bundle.max_size,
@@ -107,7 +108,7 @@ class Detector:
             source,
             total,
             score_threshold=lowest_score(
-                bundle.score_threshold, threshold, self.calibrator is not None
+                self.score_threshold, threshold, self.calibrator is not None
             ),
             nms_threshold=bundle.nms_threshold,
             max_detections=bundle.max_detections,

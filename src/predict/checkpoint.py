@@ -52,6 +52,7 @@ class Detector:
         self.calibrator = make_calibrator(config, info, source)
         self.settings = preprocessing(config, config.input.max_size_test)
         self.max_pixels = self.settings.max_pixels
+        self.score_threshold = config.test.score_threshold
         self.class_names, self.category_ids = info.class_names, info.category_ids
         self.head = {
             "checkpoint": str(checkpoint),
@@ -68,8 +69,7 @@ class Detector:
         self, source: Iterator[Shown], total: int, threshold: float
     ) -> Iterator[Detections[Shown]]:
         """See `look.Detector`."""
-        own = self.config.test.score_threshold
-        lowest = lowest_score(own, threshold, self.calibrator is not None)
+        lowest = lowest_score(self.score_threshold, threshold, self.calibrator is not None)
         return detections(self.config, self.outputs_of, source, total, above=lowest)
 
 

@@ -48,11 +48,20 @@ class Inputs:
     skipped: tuple[Path, ...] = ()
 
 
+def is_text(path: Path) -> bool:
+    """Whether a path is UTF-8: others can be neither shown nor given to OpenCV."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def find_inputs(path: Path, leave_out: Path) -> Inputs:
     """Find what to detect on.
 
     Args:
-        path: a picture, a video, or a folder of pictures with its subfolders.
+        path: a picture, a video, or a folder of pictures with its subfolders, linked ones too.
         leave_out: the folder of the results, which may lie inside.
 
     Raises:
@@ -74,13 +83,20 @@ def find_inputs(path: Path, leave_out: Path) -> Inputs:
 def _in_folder(folder: Path, leave_out: Path) -> Inputs:
     images: list[Path] = []
     skipped: list[Path] = []
-    for place, folders, files in os.walk(folder):
+    # each folder once, wherever links lead, by its own name if it lies inside; the results' not
+    root = folder.resolve()
+    seen = {root, leave_out}
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        others = []
         # sorted here, so that they are gone through in order; hidden ones are nobody's pictures
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and (Path(place) / name).resolve() != leave_out
-        )
+        for name in sorted(folders):
+            path = Path(place) / name
+            real = path.resolve()
+            inside = path.is_symlink() and root in real.parents
+            if not (name.startswith(".") or inside or real in seen):
+                seen.add(real)
+                others.append(name)
+        folders[:] = others
         for name in sorted(files):
             if not name.startswith("."):
                 file = Path(place) / name
@@ -92,6 +108,12 @@ def _in_folder(folder: Path, leave_out: Path) -> Inputs:
             f"input_path: the folder {folder} holds no picture ({' '.join(SUFFIXES)}){hint}"
         )
     return Inputs(folder, tuple(images), skipped=tuple(skipped))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(
+        f"input_path: the folder {error.filename} cannot be read ({error.strerror})"
+    ) from error
 
 
 def read_image(path: Path, max_pixels: int) -> tuple[Image.Image, list[str]]:
@@ -161,7 +183,8 @@ class VideoReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._capture = cv2.VideoCapture(str(path))
+        # whole: what stands before a colon would be taken for a protocol
+        self._capture = cv2.VideoCapture(os.path.abspath(path))
         if not self._capture.isOpened():
             raise InputError(f"{path}: not a readable video (damaged, or of a kind unknown here)")
         self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))

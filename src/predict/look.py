@@ -7,6 +7,7 @@ No MindSpore and no configuration here: a bundle is run where neither is.
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -25,10 +26,21 @@ from src.engine.inference import Detections
 from src.evaluation.result_folder import NewResults, new_results
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
-from src.predict.inputs import Inputs, VideoReader, VideoWriter, find_inputs, read_image
+from src.predict.inputs import (
+    Inputs,
+    VideoReader,
+    VideoWriter,
+    find_inputs,
+    is_text,
+    read_image,
+)
 from src.predict.output import Predictions
+from src.util import listing
 
 logger = logging.getLogger(__name__)
+
+# What the system says if a name is too long, or is that of a folder among the results.
+NO_PLACE = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass
@@ -62,6 +74,10 @@ class Detector(Protocol):
     @property
     def head(self) -> Mapping[str, Any]:
         """What the JSON file says of the detector."""
+
+    @property
+    def score_threshold(self) -> float:
+        """Detections that score less before calibration are not made."""
 
     @property
     def calibrator(self) -> Calibrator | None:
@@ -134,6 +150,10 @@ def pictures(inputs: Inputs, detector: Detector, found: Predictions) -> Iterator
     """The pictures of a folder one by one; what cannot be read is recorded and left out."""
     for path in inputs.images:
         name = path.relative_to(inputs.root).as_posix()
+        if not is_text(path):
+            name = listing([name])
+            found.leave_out(name, f"{name}: this name is not UTF-8; rename it")
+            continue
         try:
             image, notes = read_image(path, detector.max_pixels)
             shown = detector.shown(image, str(path), name, notes)
@@ -187,7 +207,7 @@ def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Pat
 def look(detector: Detector, inputs: Inputs, found: Predictions) -> Path:
     """Detect on pictures; return the folder of the drawn ones."""
     for path in inputs.skipped:
-        logger.warning("%s is no picture and left out", path)
+        logger.warning("%s is no picture and left out", listing([str(path)]))
     source = pictures(inputs, detector, found)
     for one in detector.detections(source, len(inputs.images), found.threshold):
         image, scores = one.image, one.scores
@@ -200,7 +220,16 @@ def look(detector: Detector, inputs: Inputs, found: Predictions) -> Path:
             found.leave_out(image.name, str(error))
             continue
         rows = found.rows(one.boxes, scores, one.classes)
-        place = {"file": image.name, "picture": found.draw_picture(image.name, image.pixels, rows)}
+        try:
+            drawn = found.draw_picture(image.name, image.pixels, rows)
+        except InputError as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in NO_PLACE:
+                raise
+            reason = f"its drawn picture has no place ({cause.strerror}); rename it"
+            found.leave_out(image.name, f"{image.name}: {reason}")
+            continue
+        place = {"file": image.name, "picture": drawn}
         found.add({**place, **({"notes": image.notes} if image.notes else {})}, image.pixels, rows)
     return found.folder / "pictures"
 
@@ -218,6 +247,9 @@ def run(wanted: Wanted, make_detector: Callable[[], Detector]) -> int:
     folder = wanted.folder
     what = "give a picture, a folder of pictures, or a video"
     path = require_path("input_path", wanted.input_path, what)
+    for key, one in (("input_path", path), ("result_path", folder)):
+        if not is_text(one.absolute()):
+            raise InputError(f"{key}: {listing([str(one)])} is not UTF-8; rename it")
     if path.is_dir() and folder.resolve() == path.resolve():
         raise InputError("result_path is the folder of the pictures; name another one")
     inputs = find_inputs(path, folder)
@@ -238,13 +270,21 @@ def predict(wanted: Wanted, detector: Detector, inputs: Inputs, results: NewResu
 
     If that is nothing, the earlier results stay.
     """
+    lowest = detector.score_threshold
+    if wanted.threshold < lowest:
+        logger.warning(
+            "--score_threshold %g is below %g, under which the detector finds nothing: lower "
+            "test.score_threshold too (of a bundle when it is exported)",
+            wanted.threshold,
+            lowest,
+        )
     found = Predictions(
         results.folder,
         detector.class_names,
         detector.category_ids,
         wanted.threshold,
         Path(os.path.abspath(inputs.root)).name,
-        {"input": wanted.input_path, **detector.head},
+        {"input": wanted.input_path, **detector.head, "detector_score_threshold": lowest},
     )
     kind = "frames" if inputs.video else "images"
     try:

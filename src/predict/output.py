@@ -120,13 +120,13 @@ class Predictions:
 
     def draw_picture(self, name: str, pixels: np.ndarray, rows: Sequence[Row]) -> str:
         """Write a drawn picture as `pictures/NAME.png`; return that path within the folder."""
+        # with the suffix: a folder may hold both a.jpg and a.png
+        relative = f"pictures/{name}.png"
         drawn = self.draw(pixels, rows, resized=True)
+        write_picture(self.folder / relative, drawn)
         if rows and len(self.panels) < SHEET_PICTURES:
             edge = ((GAP, GAP), (GAP, GAP), (0, 0))
             self.panels.append(np.pad(drawn, edge, constant_values=PAPER[0]))
-        # with the suffix: a folder may hold both a.jpg and a.png
-        relative = f"pictures/{name}.png"
-        write_picture(self.folder / relative, drawn)
         return relative
 
     def problem(self, name: str, reason: str) -> None:

@@ -4,9 +4,10 @@
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from src.calibration.pictures import read_picture, reader, support_boxes
+from src.data.transforms import decode
 from src.defrcn.pcb import (
     Calibrator,
     Prototypes,
@@ -214,18 +215,36 @@ def test_support_boxes_use_the_heights_for_both_axes():
     assert moved.dtype == np.float32
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp", "xmp.png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_as_for_the_detector(tmp_path, kind, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+    path, exif, others = tmp_path / f"ä.{kind}", Image.Exif(), {}
+    if kind == "xmp.png":
+        others["pnginfo"] = PngImagePlugin.PngInfo()
+        others["pnginfo"].add_itxt("XML:com.adobe.xmp", f'<x tiff:Orientation="{orientation}"/>')
+    else:
+        exif[0x0112] = orientation
+        others["exif"] = exif
+    if kind == "webp":
+        others["lossless"] = True
+    Image.fromarray(pixels).save(path, **others)
+    found = read_picture(str(path), 960).pixels
+    assert found.shape == ((24, 40, 3) if orientation < 5 else (40, 24, 3))
+    if kind in ("jpg", "png"):  # what OpenCV knows by itself, and the official code so
+        np.testing.assert_array_equal(found, cv2.imread(str(path)))
+    wanted = np.asarray(decode(path.read_bytes(), "a"))
+    np.testing.assert_array_equal(found[:, :, ::-1], wanted)
+
+
 def test_pictures_are_read_as_opencv_does(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
-    turned = tmp_path / "ä.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    Image.fromarray(pixels).save(turned, exif=exif)
-    grey = tmp_path / "grey.png"
+    colour, grey = tmp_path / "a.jpg", tmp_path / "grey.png"
+    Image.fromarray(pixels).save(colour)
     Image.fromarray(pixels[:, :, 0]).save(grey)
-    for path in (turned, grey):
+    for path in (colour, grey):
         np.testing.assert_array_equal(read_picture(str(path), 960).pixels, cv2.imread(str(path)))
-    assert read_picture(str(turned), 960).pixels.shape == (40, 24, 3)
-    assert read_picture(str(turned), 960).sha256 != read_picture(str(grey), 960).sha256
+    assert read_picture(str(colour), 960).sha256 != read_picture(str(grey), 960).sha256
 
 
 def test_bad_pictures_are_named(tmp_path):

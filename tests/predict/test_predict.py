@@ -2,6 +2,7 @@
 """`python -m src.predict`: equal to eval.py, on every kind of picture, on videos, on bad files."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -229,6 +230,54 @@ def test_strange_pictures(place, strange, capsys):
     assert again["images"] == found["images"]
 
 
+def test_names_that_nothing_can_be_written_under(place, tmp_path, capfd):
+    folder = tmp_path / "pictures"
+    colour = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    for name in ("a.png", "a.png.png/b.png", f"{'n' * 245}.png", f"{'ä' * 116}.png"):
+        save(folder / name, colour)
+    for kind in (b"png", b"txt"):
+        shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9." + kind)
+    shutil.copy(folder / "a.png", folder / f"{'l' * 250}.png")  # its drawn one: 258 bytes
+    found = go(place, folder, tmp_path / "out", expect=1)
+    names = [entry["file"] for entry in found["images"]]
+    assert names == ["a.png", f"{'n' * 245}.png", f"{'ä' * 116}.png"]
+    reasons = [problem["reason"] for problem in found["problems"]]
+    assert len(reasons) == 3
+    assert r"caf\udce9.png': this name is not UTF-8; rename it" in reasons[0]
+    assert reasons[1].endswith(
+        "lll.png: its drawn picture has no place (File name too long); rename it"
+    )
+    assert reasons[2].startswith("a.png.png/b.png: its drawn picture has no place (")
+    assert r"caf\udce9.txt' is no picture" in capfd.readouterr().out
+    for entry in found["images"]:
+        assert (tmp_path / "out" / entry["picture"]).is_file()
+        label = tmp_path / "out" / "yolo" / "labels" / Path(entry["file"]).with_suffix(".txt")
+        assert label.is_file()
+    for words in ([folder / "caf\udce9.png", tmp_path / "out"], [folder, tmp_path / "\udce9"]):
+        with pytest.raises(InputError, match=r"^(input|result)_path: .*\\udce9.* is not UTF-8"):
+            go(place, *words)
+
+
+def test_linked_folders_are_looked_at_once(place, tmp_path):
+    folder, other = tmp_path / "pictures", tmp_path / "other"
+    colour = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    for path in (folder / "a.png", folder / "sub" / "b.png", other / "c.png"):
+        save(path, colour)
+    for name, target in (("loop", folder), ("again", folder / "sub"), ("other", other)):
+        (folder / name).symlink_to(target)
+    (folder / "gone").symlink_to(tmp_path / "nowhere")
+    found = go(place, folder, tmp_path / "out")
+    assert [one["file"] for one in found["images"]] == ["a.png", "other/c.png", "sub/b.png"]
+
+
+def test_a_threshold_below_the_detectors_is_named(place, tmp_path, capfd):
+    found = go(place, place.images, tmp_path, "--test.score_threshold=0.02")
+    said = capfd.readouterr().out
+    assert "--score_threshold 0 is below 0.02, under which the detector finds" in said
+    assert found["score_threshold"] == 0 and found["detector_score_threshold"] == 0.02
+    assert min(one["score"] for entry in found["images"] for one in entry["detections"]) > 0.02
+
+
 def test_labels_are_read_back_as_a_data_set(place, strange, tmp_path):
     """Pictures, a link beside the labels: what is predicted is a data set in YOLO format."""
     folder = tmp_path / "pictures"
@@ -384,6 +433,13 @@ def test_every_second_frame_calibrated(place, tmp_path, monkeypatch):
     assert len(shapes) == 3 and found["frames"][0]["detections"] == []
     fps, frames = read_video(tmp_path / "out" / "clip.mp4")
     assert fps == 6.25 and len(frames) == 3  # as long as the original
+
+
+def test_a_video_with_a_colon_in_its_name(place, tmp_path, monkeypatch):
+    make_video(tmp_path / "clip.avi", "MJPG", 2)
+    (tmp_path / "clip.avi").rename(tmp_path / "10:30.avi")
+    monkeypatch.chdir(tmp_path)
+    assert len(go(place, "10:30.avi", tmp_path / "out")["frames"]) == 2
 
 
 def test_damaged_videos(place, tmp_path):

@@ -37,7 +37,7 @@ def coverage(
         problem: why the full sets cannot be read, or "".
     """
     wanted = shots.info.few_shot.shot if shots.info.few_shot else 0
-    there = _there(full, {Path(path).name for path in shots.files})
+    there = _there(full, shots.files)
     rows = []
     for index, name in enumerate(shots.info.class_names):
         own = _scales([shots], index, short_edges, max_size)
@@ -69,11 +69,19 @@ def coverage(
     }
 
 
-def _there(full: Sequence[BoxSet], names: set[str]) -> Mapping[int, int]:
-    """Usable boxes of each class that the full sets have in pictures of these names."""
+def _there(full: Sequence[BoxSet], pictures: Sequence[str]) -> Mapping[int, int]:
+    """Usable boxes of each class that the full sets have in these pictures.
+
+    They are told by their paths; where none is the same, such as of a copy, by their names.
+    """
+    wanted, files = {*pictures}, {path for one in full for path in one.files}
+    by_path = not wanted.isdisjoint(files)
+    names = {Path(path).name for path in pictures}
     counts: dict[int, int] = {}
     for one in full:
-        chosen = np.array([Path(path).name in names for path in one.files], bool)
+        chosen = np.array(
+            [path in wanted if by_path else Path(path).name in names for path in one.files], bool
+        )
         inside = one.usable & chosen[one.pictures]
         for index in one.classes[inside].tolist():
             counts[index] = counts.get(index, 0) + 1

@@ -191,3 +191,12 @@ def test_a_k_shot_set_beside_its_full_set():
     assert alone["full_problem"] == "there is none"
     assert [row["without_box"] for row in alone["classes"]] == [None, None]
     assert [row["full_boxes"] for row in alone["classes"]] == [None, None]
+
+
+@pytest.mark.parametrize(("own", "wanted"), [("left/a", 0), ("copy/a", 1)])
+def test_pictures_of_one_name_in_two_folders(own, wanted):
+    """By their paths; by their names where no path is the same."""
+    few = gathered(picture(own, [box(0, 0, 10, 10)]))
+    full = gathered(picture("left/a", [box(0, 0, 10, 10)]), picture("right/a", [box(0, 0, 10, 10)]))
+    (cat, _) = coverage(few, [full], (50,), 1000, "")["classes"]
+    assert cat["without_box"] == wanted
