@@ -236,24 +236,24 @@ def test_names_that_nothing_can_be_written_under(place, tmp_path, capfd):
     for name in ("a.png", "a.png.png/b.png", f"{'n' * 245}.png", f"{'ä' * 116}.png"):
         save(folder / name, colour)
     for kind in (b"png", b"txt"):
-        shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9." + kind)
+        shutil.copy(folder / "a.png", os.fsencode(folder) + b"/bild\xe9." + kind)
     shutil.copy(folder / "a.png", folder / f"{'l' * 250}.png")  # its drawn one: 258 bytes
     found = go(place, folder, tmp_path / "out", expect=1)
     names = [entry["file"] for entry in found["images"]]
     assert names == ["a.png", f"{'n' * 245}.png", f"{'ä' * 116}.png"]
     reasons = [problem["reason"] for problem in found["problems"]]
     assert len(reasons) == 3
-    assert r"caf\udce9.png': this name is not UTF-8; rename it" in reasons[0]
+    assert r"bild\udce9.png': this name is not UTF-8; rename it" in reasons[0]
     assert reasons[1].endswith(
         "lll.png: its drawn picture has no place (File name too long); rename it"
     )
     assert reasons[2].startswith("a.png.png/b.png: its drawn picture has no place (")
-    assert r"caf\udce9.txt' is no picture" in capfd.readouterr().out
+    assert r"bild\udce9.txt' is no picture" in capfd.readouterr().out
     for entry in found["images"]:
         assert (tmp_path / "out" / entry["picture"]).is_file()
         label = tmp_path / "out" / "yolo" / "labels" / Path(entry["file"]).with_suffix(".txt")
         assert label.is_file()
-    for words in ([folder / "caf\udce9.png", tmp_path / "out"], [folder, tmp_path / "\udce9"]):
+    for words in ([folder / "bild\udce9.png", tmp_path / "out"], [folder, tmp_path / "\udce9"]):
         with pytest.raises(InputError, match=r"^(input|result)_path: .*\\udce9.* is not UTF-8"):
             go(place, *words)
 
