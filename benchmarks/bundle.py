@@ -5,9 +5,10 @@
         --height H --width W [--rounds 3] [--program MAIN] [--key=value ...]
     python benchmarks/bundle.py --output DIR --photographs DATASETS_ROOT [--images 6] [...]
 
-The second form takes the full R-101 with random weights, see benchmarks/deployment.py. Writes a bundle of MINDIR and one of ONNX, with the calibration block if the configuration has it, and runs
-in turn, `--rounds` times: predict with the checkpoint, the bundle by MindSpore, by onnxruntime, and by MAIN
-(what ascend310_infer/build.sh builds) if that takes --bundle. Each is a process of its own. Writes
+The second form takes the full R-101 with random weights, see benchmarks/deployment.py. Writes a
+bundle of MINDIR and one of ONNX, with the calibration block if the configuration has it, and runs
+in turn, `--rounds` times: predict with the checkpoint, the bundle by MindSpore, by onnxruntime, and
+by MAIN (what ascend310_infer/build.sh builds) if that takes --bundle. Each is a process of its own. Writes
 DIR/bundle.json and prints it as a table; the ratio is that of the same round, its median. Exits with 1 if a
 detection has no partner, with the first form within 0.05 pixels and 1e-4 in score.
 """

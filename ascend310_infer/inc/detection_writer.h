@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,29 +20,37 @@ namespace defrcn {
 
 class DetectionWriter {
  public:
-  // Makes the folder and removes the files of an earlier run, so that a run which does not end
-  // cannot pass for a whole one.
+  // Makes the folder. Earlier results in it stay until the first picture is done.
   DetectionWriter(std::filesystem::path folder, const Bundle &bundle,
                   const std::vector<PictureFile> &pictures, bool draw);
 
-  // Takes one picture's detections, and draws them. Returns the milliseconds that this took.
+  // Takes one picture's detections, and draws them. Returns the milliseconds that this took. The
+  // first one removes what `.results.json` lists of an earlier run.
   double Add(PictureOut picture);
 
   // Writes everything that is left to write.
-  void Finish(const RunInfo &run, const Timing &timing, double threshold) const;
+  void Finish(const RunInfo &run, const Timing &timing, double threshold);
+
+  // For a run that is broken off: what was found so far, without done.json. Nothing if that is
+  // nothing.
+  void WritePart(double threshold);
 
   // "NAME: what is wrong", in the order of the pictures.
   std::vector<std::string> Problems() const;
 
  private:
-  void RemoveDrawn() const;
+  void Begin();
+  void Write(double threshold, bool complete);
 
   std::filesystem::path folder_;
   const Bundle &bundle_;
   const std::vector<PictureFile> &pictures_;
   bool draw_;
+  bool begun_ = false;
   std::vector<std::string> labels_;
-  std::vector<PictureOut> found_;  // by index; without pixels
+  std::vector<std::optional<PictureOut>> found_;  // by index; without pixels
+  std::size_t num_images_ = 0;
+  std::size_t num_detections_ = 0;
 };
 
 }  // namespace defrcn

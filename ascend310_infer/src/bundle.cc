@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -22,9 +23,12 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kBundleFile[] = "bundle.json";
+constexpr char kSumFile[] = "bundle.sha256";
 constexpr char kBundleFormat[] = "defrcn-bundle";
 constexpr std::int64_t kBundleVersion = 1;
 constexpr std::int64_t kMaxSide = 32768;
+constexpr std::int64_t kLowest = std::numeric_limits<std::int64_t>::min();
+constexpr std::int64_t kHighest = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMaxCount = std::numeric_limits<std::int32_t>::max();
 constexpr char kRemedy[] = ": write the bundle again, or copy it again";
 
@@ -47,7 +51,24 @@ void CheckFormat(const JsonNode &root, const fs::path &path) {
   const std::string graphs = root.At("graph_format").Text();
   if (graphs != "MINDIR") {
     throw InputError(path.string() + " has graphs in the format " + graphs +
-                     ", this program runs MINDIR: write the bundle again with MINDIR graphs");
+                     ", this program runs MINDIR: write the bundle again with "
+                     "--export_file_format=MINDIR --mindir_version=1");
+  }
+}
+
+// bundle.json itself is as it was written: the file beside it has its sum, as sha256sum writes it.
+void CheckSum(const fs::path &path) {
+  const fs::path sum = path.parent_path() / kSumFile;
+  std::error_code error;
+  if (!fs::is_regular_file(sum, error)) {
+    throw InputError(sum.string() + " is missing" + kRemedy);
+  }
+  std::istringstream words(ReadText(sum));
+  std::string wanted;
+  words >> wanted;
+  if (wanted != Sha256OfFile(path)) {
+    throw InputError(path.string() + " is damaged: its SHA-256 is not the one in " + kSumFile +
+                     kRemedy);
   }
 }
 
@@ -149,7 +170,7 @@ std::vector<BundleClass> ReadClasses(const JsonNode &node) {
   std::vector<BundleClass> classes;
   std::set<std::int64_t> seen;
   for (const JsonNode &item : node.Items()) {
-    classes.push_back({item.At("label").Text(), item.At("category_id").Integer(0, kMaxCount)});
+    classes.push_back({item.At("label").Text(), item.At("category_id").Integer(kLowest, kHighest)});
     item.At("novel").Flag();
     if (!seen.insert(classes.back().category_id).second) {
       item.At("category_id").Refuse("stands there twice");
@@ -163,8 +184,8 @@ std::vector<BundleClass> ReadClasses(const JsonNode &node) {
 
 void ReadSizes(const JsonNode &input, const JsonNode &detection, Bundle *bundle) {
   bundle->input = {SideOf(input.At("height")), SideOf(input.At("width"))};
-  bundle->min_size = SideOf(input.At("min_size"));
-  bundle->max_size = SideOf(input.At("max_size"));
+  bundle->min_size = static_cast<int>(input.At("min_size").Integer(1, kMaxCount));
+  bundle->max_size = static_cast<int>(input.At("max_size").Integer(1, kMaxCount));
   bundle->max_pixels = input.At("max_pixels").Integer(1, kMaxCount);
   bundle->rules.score_threshold = detection.At("score_threshold").Number(0, 1);
   bundle->rules.nms_threshold = detection.At("nms_threshold").Number(0, 1);
@@ -271,6 +292,7 @@ Bundle Bundle::Open(const fs::path &folder) {
   bundle.folder = folder;
   try {
     CheckFormat(root, path);
+    CheckSum(path);
     ReadBundle(root, Files(folder, root.At("files")), &bundle);
   } catch (const InputError &problem) {
     const std::string text = problem.what();

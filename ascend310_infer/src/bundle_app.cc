@@ -13,6 +13,7 @@
 #include "detection_writer.h"
 #include "error.h"
 #include "folder_lock.h"
+#include "json_node.h"
 #include "picture_list.h"
 #include "pipeline.h"
 #include "stages.h"
@@ -29,6 +30,20 @@ void CheckOutput(const Options &options) {
     if (fs::is_directory(taken, error) && fs::equivalent(taken, options.output, error)) {
       throw InputError("--output: " + options.output +
                        " is a folder that is read from; name another one");
+    }
+  }
+}
+
+// No picture may lie where drawn ones go: they are replaced, and removed by a later run.
+void CheckPictures(const Options &options, const std::vector<PictureFile> &pictures) {
+  std::error_code error;
+  const fs::path output = fs::weakly_canonical(options.output, error);
+  for (const PictureFile &picture : pictures) {
+    const fs::path place =
+        fs::weakly_canonical(picture.path, error).lexically_relative(output / "pictures");
+    if ((!place.empty() && *place.begin() != "..") || place == fs::path("..") / "sheet.png") {
+      throw InputError("--output: " + picture.path.string() +
+                       " lies where drawn pictures go; name another folder");
     }
   }
 }
@@ -99,7 +114,13 @@ Timing LookAtAll(const Options &options, const Bundle &bundle,
   stages.stop = stop;
   stages.read = [&](std::size_t number) {
     const std::size_t index = number % pictures.size();
-    PictureIn picture = ReadPicture(bundle, pictures[index].path, index, options.draw);
+    PictureIn picture;
+    if (IsUtf8(pictures[index].name)) {
+      picture = ReadPicture(bundle, pictures[index].path, index, options.draw);
+    } else {
+      picture.index = index;
+      picture.problem = "this name is not UTF-8; rename it";
+    }
     picture.first_time = number < pictures.size();
     return picture;
   };
@@ -136,6 +157,7 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   CheckOptions(options);
   CheckOutput(options);
   const PictureList list = FindPictures(options.input, options.output);
+  CheckPictures(options, list.pictures);
   for (const std::string &name : list.skipped) {
     *problems << name << " is no picture (JPEG or PNG) and left out" << std::endl;
   }
@@ -150,8 +172,10 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   const FolderLock alone(options.output);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
   MakeFolder(options.time_path);
-  WriteAtomically(time_file, "");  // a folder that cannot be written to is told now
-  fs::remove(time_file);
+  fs::path trial = time_file;
+  trial += ".trial";
+  WriteAtomically(trial, "");  // a folder that cannot be written to is told now
+  fs::remove(trial);
   DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
 
   RunInfo run;
@@ -164,7 +188,13 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   const double load_seconds = SecondsSince(start);
   *out << "running " << list.pictures.size() << " images"
        << (options.repeat > 1 ? ", " + std::to_string(options.repeat) + " times" : "") << std::endl;
-  Timing timing = LookAtAll(options, bundle, list.pictures, detectors, stop, out, &writer);
+  Timing timing;
+  try {
+    timing = LookAtAll(options, bundle, list.pictures, detectors, stop, out, &writer);
+  } catch (...) {
+    writer.WritePart(options.score_threshold);
+    throw;
+  }
   timing.load_seconds = load_seconds;
   timing.peak_memory_mb = PeakMemoryMb();
   const std::string text = TimingText(timing, run.device, run.instances);

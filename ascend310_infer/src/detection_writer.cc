@@ -1,6 +1,7 @@
 // Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 #include "detection_writer.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "app.h"
 #include "decode.h"
 #include "drawing.h"
 #include "error.h"
@@ -24,6 +26,7 @@ constexpr char kImages[] = "images.json";
 constexpr char kProblems[] = "problems.json";
 constexpr char kDetectionsDone[] = "done.json";
 constexpr char kDrawn[] = "pictures";
+constexpr char kIndex[] = ".results.json";  // as src/evaluation/result_folder.py has it
 
 void WriteJson(const fs::path &path, const ordered_json &value) {
   // Names of files need not be UTF-8, which JSON has to be.
@@ -48,6 +51,61 @@ ordered_json SummaryOf(const Summary &summary) {
   return value;
 }
 
+// Why nothing can be put there for its name alone; "" if it can be, or if anything else is wrong.
+std::string NoPlace(const fs::path &path) {
+  std::error_code error, ignored;
+  fs::create_directories(path.parent_path(), error);
+  if (!error && !fs::is_directory(path.parent_path(), ignored)) {
+    error = std::make_error_code(std::errc::not_a_directory);
+  }
+  if (!error && fs::is_directory(path, ignored)) {
+    error = std::make_error_code(std::errc::is_a_directory);
+  }
+  for (const std::errc kind : {std::errc::not_a_directory, std::errc::is_a_directory,
+                               std::errc::file_exists, std::errc::filename_too_long}) {
+    if (error == kind) {
+      return error.message();
+    }
+  }
+  return "";
+}
+
+// The files of earlier results, of this program or of src.predict; never any other.
+std::vector<fs::path> Listed(const fs::path &folder) {
+  std::ifstream stream(folder / kIndex);
+  const ordered_json index = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  std::vector<fs::path> names;
+  if (index.is_object() && index.contains("files") && index["files"].is_array()) {
+    for (const ordered_json &name : index["files"]) {
+      if (name.is_string()) {
+        names.emplace_back(name.get<std::string>());
+      }
+    }
+  }
+  return names;
+}
+
+// Removes a file, and folders that are empty then; not where a link leads out of the folder.
+void RemoveInside(const fs::path &home, const fs::path &name) {
+  std::error_code error;
+  const fs::path path = home / name;
+  if (name.is_absolute() || name.lexically_normal() != name || name.empty() ||
+      *name.begin() == ".." || fs::canonical(path.parent_path(), error) != path.parent_path() ||
+      !fs::is_regular_file(fs::symlink_status(path, error))) {
+    return;
+  }
+  fs::remove(path, error);
+  for (fs::path parent = path.parent_path(); parent != home && !error;
+       parent = parent.parent_path()) {
+    fs::remove(parent, error);
+  }
+}
+
+void WriteIndex(const fs::path &folder, std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  WriteJson(folder / kIndex, {{"files", names}});
+}
+
 }  // namespace
 
 DetectionWriter::DetectionWriter(fs::path folder, const Bundle &bundle,
@@ -61,61 +119,67 @@ DetectionWriter::DetectionWriter(fs::path folder, const Bundle &bundle,
     labels_.push_back(one.label);
   }
   MakeFolder(folder_);
-  RemoveDrawn();
-  RemoveOld(folder_, {kDetectionsDone, kDetections, kImages, kProblems});
 }
 
-// What an earlier run drew, as its images.json has it; not where a link leads out of the folder.
-void DetectionWriter::RemoveDrawn() const {
-  std::ifstream stream(folder_ / kImages);
-  const ordered_json earlier = ordered_json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  if (!earlier.is_object() || !earlier.contains("images") || !earlier["images"].is_array()) {
+void DetectionWriter::Begin() {
+  if (std::exchange(begun_, true)) {
     return;
   }
+  const std::vector<std::string> own = {kDetections, kImages, kProblems, kDetectionsDone};
   const fs::path home = fs::canonical(folder_);
-  for (const ordered_json &image : earlier["images"]) {
-    if (!image.is_object() || !image.contains("drawn") || !image["drawn"].is_string()) {
-      continue;
-    }
-    const fs::path name = fs::path(image["drawn"].get<std::string>()).lexically_normal();
-    std::error_code error;
-    if (!name.empty() && *name.begin() == kDrawn && name.extension() == ".png" &&
-        fs::canonical((home / name).parent_path(), error) == (home / name).parent_path() &&
-        fs::is_regular_file(fs::symlink_status(home / name, error))) {
-      fs::remove(home / name, error);
+  for (const fs::path &name : Listed(folder_)) {
+    RemoveInside(home, name);
+  }
+  RemoveOld(folder_, {kDetectionsDone, kDetections, kImages, kProblems, kTimeFile});
+  std::vector<std::string> names = own;
+  for (const PictureFile &picture : pictures_) {
+    if (draw_) {
+      names.push_back((fs::path(kDrawn) / picture.drawn).string());
     }
   }
+  WriteIndex(folder_, std::move(names));
 }
 
 double DetectionWriter::Add(PictureOut picture) {
+  Begin();
   const Clock::time_point start = Clock::now();
   if (draw_ && picture.problem.empty()) {
-    Draw(picture.detections, labels_, &picture.picture);
     const fs::path path = folder_ / kDrawn / pictures_[picture.index].drawn;
-    MakeFolder(path.parent_path());
-    const Buffer content = EncodePng(picture.picture);
-    WriteAtomically(path, content.data(), content.size());
+    const std::string reason = NoPlace(path);
+    if (!reason.empty()) {
+      picture.problem = "its drawn picture has no place (" + reason + "); rename it";
+    } else {
+      Draw(picture.detections, labels_, &picture.picture);
+      MakeFolder(path.parent_path());
+      const Buffer content = EncodePng(picture.picture);
+      WriteAtomically(path, content.data(), content.size());
+    }
   }
   picture.picture = Picture();
-  found_[picture.index] = std::move(picture);
+  const std::size_t index = picture.index;
+  found_[index] = std::move(picture);
   return SecondsSince(start) * 1000.0;
 }
 
 std::vector<std::string> DetectionWriter::Problems() const {
   std::vector<std::string> problems;
   for (std::size_t index = 0; index < found_.size(); ++index) {
-    if (!found_[index].problem.empty()) {
-      problems.push_back(pictures_[index].name + ": " + found_[index].problem);
+    if (found_[index] && !found_[index]->problem.empty()) {
+      problems.push_back(pictures_[index].name + ": " + found_[index]->problem);
     }
   }
   return problems;
 }
 
-void DetectionWriter::Finish(const RunInfo &run, const Timing &timing, double threshold) const {
+void DetectionWriter::Write(double threshold, bool complete) {
+  Begin();
   ordered_json rows = ordered_json::array(), images = ordered_json::array();
   ordered_json problems = ordered_json::array(), categories = ordered_json::array();
   for (std::size_t index = 0; index < found_.size(); ++index) {
-    const PictureOut &one = found_[index];
+    if (!found_[index]) {
+      continue;  // the run ended before
+    }
+    const PictureOut &one = *found_[index];
     if (!one.problem.empty()) {
       problems.push_back({{"file", pictures_[index].name}, {"reason", one.problem}});
       continue;
@@ -141,18 +205,30 @@ void DetectionWriter::Finish(const RunInfo &run, const Timing &timing, double th
   content["info"] = {{"format", "defrcn-detections"},
                      {"version", 1},
                      {"score_threshold", threshold},
-                     {"calibrated", bundle_.encoder.has_value()}};
+                     {"calibrated", bundle_.encoder.has_value()},
+                     {"complete", complete}};
   content["images"] = images;
   content["categories"] = categories;
   WriteJson(folder_ / kImages, content);
   WriteJson(folder_ / kProblems, problems);
+  num_images_ = images.size();
+  num_detections_ = rows.size();
+}
 
+void DetectionWriter::WritePart(double threshold) {
+  if (begun_) {
+    Write(threshold, /*complete=*/false);
+  }
+}
+
+void DetectionWriter::Finish(const RunInfo &run, const Timing &timing, double threshold) {
+  Write(threshold, /*complete=*/true);
   ordered_json done;
   done["format"] = "defrcn-detections";
   done["version"] = 1;
-  done["images"] = images.size();
-  done["detections"] = rows.size();
-  done["problems"] = problems.size();
+  done["images"] = num_images_;
+  done["detections"] = num_detections_;
+  done["problems"] = Problems().size();
   done["bundle"] = run.model;
   done["device"] = run.device;
   done["instances"] = run.instances;

@@ -171,7 +171,7 @@ void WriteAtomically(const fs::path &path, std::string_view text) {
 void MakeFolder(const fs::path &folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder)) {
+  if (error || !fs::is_directory(folder, error)) {
     throw InputError("the folder " + folder.string() + " cannot be made" +
                      (error ? " (" + error.message() + ")" : "") + ": name another one");
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstring>
 #include <set>
 #include <sstream>
 #include <string>
@@ -18,7 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kKinds[] = ".jpg .jpeg .jpe .jfif .png .apng";
-constexpr std::size_t kLongestDrawn = 200;  // bytes; most systems take names of 255
+constexpr char kByteOrderMark[] = "\xef\xbb\xbf";  // Windows' editors begin a text with it
+constexpr std::size_t kLongestDrawn = 200;         // bytes; most systems take names of 255
 
 std::string LowerSuffix(const fs::path &path) {
   std::string suffix = path.extension().string();
@@ -112,7 +114,11 @@ PictureList ReadList(const fs::path &file) {
   std::set<std::string> names;
   DrawnNames drawn;
   const Buffer content = ReadRegular(file, std::uintmax_t{1} << 30);
-  std::istringstream lines(std::string(content.begin(), content.end()));
+  std::string text(content.begin(), content.end());
+  if (text.rfind(kByteOrderMark, 0) == 0) {
+    text.erase(0, std::strlen(kByteOrderMark));
+  }
+  std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back())) != 0) {
       line.pop_back();
@@ -141,7 +147,7 @@ PictureList FindPictures(const fs::path &input, const fs::path &leave_out) {
   std::error_code error;
   if (fs::is_directory(input, error)) {
     PictureList list;
-    std::set<fs::path> seen = {fs::canonical(input), fs::weakly_canonical(leave_out)};
+    std::set<fs::path> seen = {fs::canonical(input), fs::weakly_canonical(leave_out, error)};
     DrawnNames drawn;
     Walk(input, "", &seen, &drawn, &list);
     if (list.pictures.empty()) {

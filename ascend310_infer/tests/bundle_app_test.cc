@@ -53,6 +53,24 @@ class BundleAppTest : public ::testing::Test {
         },
         stop, &out_, &problems_);
   }
+  // The detector's engine fails after so many calls.
+  void RunFailing(int calls) {
+    const auto failing = [this, calls](const Options &options) -> std::unique_ptr<Engine> {
+      if (options.mindir_path != bundle_.detector.file) {
+        return testing::FakeEncoder(bundle_);
+      }
+      std::shared_ptr<Engine> whole = testing::FakeDetector(bundle_);
+      return std::make_unique<testing::FunctionEngine>(
+          bundle_.detector.inputs,
+          [whole, left = calls](const std::vector<Buffer> &inputs) mutable -> std::vector<Tensor> {
+            if (left-- <= 0) {
+              throw std::runtime_error("the device is gone");
+            }
+            return whole->Run(inputs);
+          });
+    };
+    RunBundle(options_, failing, nullptr, &out_, &problems_);
+  }
   json Result(const char *name) const { return ReadJson(folder_ / "results" / name); }
   bool Exists(const char *name) const { return testing::fs::exists(folder_ / "results" / name); }
 
@@ -146,30 +164,32 @@ TEST_F(BundleAppTest, DrawsWhereItIsAskedFor) {
   EXPECT_EQ(*drawn.picture.At(35, 50), 204);
 }
 
-TEST_F(BundleAppTest, DrawnPicturesOfAnEarlierRunGo) {
+TEST_F(BundleAppTest, ResultsOfAnEarlierRunGoAndNothingElse) {
   const testing::fs::path results = folder_ / "results", mine = results / "pictures" / "mine.png";
   options_.draw = true;
   Run();
   testing::WriteText(mine, "mine");
+  testing::WriteText(results / "yolo" / "labels" / "a.txt", "of src.predict");
   testing::fs::create_symlink(mine, results / "pictures" / "linked.png");
-  testing::fs::create_directories(folder_ / "away");
   testing::WriteText(folder_ / "away" / "a.png", "away");
   testing::fs::create_directory_symlink(folder_ / "away", results / "pictures" / "away");
-  json images = Result("images.json");
-  for (const char *name : {"pictures/../../away/a.png", "pictures/away/a.png", "done.json", "",
-                           "pictures/linked.png", "pictures", "pictures/none/a.png"}) {
-    images["images"].push_back({{"drawn", name}});
+  json index = Result(".results.json");
+  for (const char *name : {"pictures/../../away/a.png", "../away/a.png", "pictures/away/a.png",
+                           "pictures/linked.png", "pictures", "", "yolo/labels/a.txt"}) {
+    index["files"].push_back(name);
   }
-  images["images"].push_back(3);
-  images["images"].push_back({{"drawn", 3}});
-  testing::WriteText(results / "images.json", images.dump());
+  index["files"].push_back((folder_ / "away" / "a.png").string());
+  index["files"].push_back(3);
+  testing::WriteText(results / ".results.json", index.dump());
   options_.draw = false;
   EXPECT_EQ(Run(), 0U);
-  EXPECT_FALSE(Exists("pictures/p0.png.png") || Exists("pictures/sub/p.png.png"));
+  EXPECT_FALSE(Exists("pictures/p0.png.png") || Exists("pictures/sub") || Exists("yolo"));
   EXPECT_TRUE(Exists("pictures/mine.png") && Exists("pictures/linked.png"));
   EXPECT_TRUE(testing::fs::exists(folder_ / "away" / "a.png"));
-  for (const char *text : {"{", "[]", "{\"images\": 3}"}) {
-    testing::WriteText(results / "images.json", text);
+  EXPECT_EQ(Result(".results.json").at("files"),
+            (json{"detections.json", "done.json", "images.json", "problems.json"}));
+  for (const char *text : {"{", "[]", "{\"files\": 3}"}) {
+    testing::WriteText(results / ".results.json", text);
     EXPECT_EQ(Run(), 0U);
   }
 }
@@ -188,6 +208,47 @@ TEST_F(BundleAppTest, LongNamesAreDrawnByNumber) {
   EXPECT_EQ(images.at(2).at("drawn"), "pictures/_p1.png.png");
   EXPECT_TRUE(Exists("pictures/1.png") && Exists("pictures/_p1.png.png") &&
               Exists("pictures/p1.png.png/a.png.png"));
+}
+
+TEST_F(BundleAppTest, APictureWithoutAPlaceForItsDrawingIsLeftOut) {
+  testing::fs::create_directories(folder_ / "results" / "pictures" / "p1.png.png");
+  testing::WriteText(folder_ / "results" / "pictures" / "sub", "mine");
+  options_.draw = true;
+  EXPECT_EQ(Run(), 2U);
+  EXPECT_SAYS(problems_.str(), "error: p1.png: its drawn picture has no place (Is a directory)");
+  EXPECT_SAYS(problems_.str(), "error: sub/p.png: its drawn picture has no place (");
+  EXPECT_EQ(Result("images.json").at("images").size(), 5U);
+  EXPECT_EQ(Result("done.json").at("problems"), 2);
+}
+
+TEST_F(BundleAppTest, PicturesWhereDrawnOnesGoAreRefused) {
+  const testing::fs::path drawn = folder_ / "results" / "pictures";
+  testing::fs::create_directories(drawn);
+  testing::fs::copy_file(folder_ / "pictures" / "p0.png", drawn / "a.png");
+  testing::WriteText(folder_ / "list.txt", "results/pictures/a.png\n");
+  testing::fs::create_directories(folder_ / "linked");
+  testing::fs::create_directory_symlink(drawn, folder_ / "linked" / "there");
+  for (const testing::fs::path &input :
+       {drawn, drawn / "a.png", folder_ / "list.txt", folder_ / "linked"}) {
+    options_.input = input.string();
+    EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }),
+                "a.png lies where drawn pictures go; name another folder");
+  }
+  testing::fs::copy_file(folder_ / "pictures" / "p0.png", folder_ / "results" / "sheet.png");
+  options_.input = (folder_ / "results" / "sheet.png").string();
+  EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "sheet.png lies where drawn pictures go");
+  EXPECT_TRUE(built_.empty());
+}
+
+TEST_F(BundleAppTest, NamesThatAreNoTextAreLeftOut) {
+  for (const char *name : {"bild\xe9.png", "bild\xe8.png"}) {
+    testing::fs::copy_file(folder_ / "pictures" / "p0.png", folder_ / "pictures" / name);
+  }
+  options_.draw = true;
+  EXPECT_EQ(Run(), 2U);
+  EXPECT_SAYS(problems_.str(), "bild\xe9.png: this name is not UTF-8; rename it");
+  EXPECT_EQ(Result("images.json").at("images").size(), 7U);
+  EXPECT_FALSE(Exists("pictures/bild\xe9.png.png"));
 }
 
 TEST_F(BundleAppTest, LinkedFoldersAreLookedAtOnce) {
@@ -227,6 +288,9 @@ TEST_F(BundleAppTest, AListNamesPictures) {
   EXPECT_EQ(images.at(1).at("drawn"), "pictures/2_p4.png.png");
   EXPECT_EQ(images.at(2).at("id"), 4);
   EXPECT_TRUE(Exists("pictures/4_p1.png.png"));
+  testing::WriteText(folder_ / "pictures" / "list.txt", "\xef\xbb\xbfp1.png\n");
+  EXPECT_EQ(Run(), 0U);
+  EXPECT_EQ(Result("images.json").at("images").at(0).at("file_name"), "p1.png");
   testing::WriteText(folder_ / "pictures" / "list.txt", "p1.png\n./p1.png\n");
   EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "names ./p1.png twice");
   testing::WriteText(folder_ / "pictures" / "list.txt", "\n");
@@ -261,25 +325,37 @@ TEST_F(BundleAppTest, ResultsInsideTheInputAreNotLookedAt) {
   EXPECT_EQ(ReadJson(folder_ / "pictures" / "found" / "done.json").at("images"), 7);
 }
 
-TEST_F(BundleAppTest, AFailedRunDoesNotLookWhole) {
+TEST_F(BundleAppTest, ARunThatFailsAtOnceLeavesTheEarlierResults) {
   Run();
-  EXPECT_TRUE(Exists("done.json"));
-  const auto failing = [this](const Options &) -> std::unique_ptr<Engine> {
-    const auto &inputs =
-        built_.size() % 2 == 0 ? bundle_.detector.inputs : bundle_.encoder->model.inputs;
-    built_.emplace_back();
-    return std::make_unique<testing::FunctionEngine>(
-        inputs, [](const std::vector<Buffer> &) -> std::vector<Tensor> {
-          throw std::runtime_error("the device is gone");
-        });
-  };
+  const json before = Result("detections.json");
+  options_.input = (folder_ / "pictures" / "p2.png").string();
   options_.warmup = 0;
-  EXPECT_SAYS(MessageOf<std::runtime_error>(
-                  [&] { RunBundle(options_, failing, nullptr, &out_, &problems_); }),
-              "the device is gone");
-  for (const char *name : {"done.json", "detections.json", "test_perform_static.txt"}) {
+  EXPECT_SAYS(MessageOf<std::runtime_error>([this] { RunFailing(0); }), "the device is gone");
+  EXPECT_EQ(Result("detections.json"), before);
+  EXPECT_EQ(Result("done.json").at("images"), 7);
+  EXPECT_TRUE(Exists("test_perform_static.txt"));
+}
+
+TEST_F(BundleAppTest, ARunThatIsBrokenOffKeepsWhatItHas) {
+  options_.draw = true;
+  Run();
+  options_.warmup = 0;
+  options_.queue = 1;
+  EXPECT_SAYS(MessageOf<std::runtime_error>([this] { RunFailing(3); }), "the device is gone");
+  const json images = Result("images.json");
+  EXPECT_EQ(images.at("info").at("complete"), false);
+  const std::size_t count = images.at("images").size();
+  EXPECT_GE(count, 1U);
+  EXPECT_LE(count, 3U);
+  EXPECT_TRUE(Exists("pictures/p0.png.png") && !Exists("pictures/sub"));
+  for (const json &row : Result("detections.json")) {
+    EXPECT_LE(row.at("image_id"), 3);
+  }
+  for (const char *name : {"done.json", "test_perform_static.txt"}) {
     EXPECT_FALSE(Exists(name)) << name;
   }
+  EXPECT_EQ(Run(), 0U);
+  EXPECT_EQ(Result("images.json").at("info").at("complete"), true);
 }
 
 TEST_F(BundleAppTest, ASignalEndsIt) {

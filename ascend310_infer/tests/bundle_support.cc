@@ -88,6 +88,7 @@ json MakeBundle(const fs::path &folder, bool calibrated) {
 
 void WriteBundleJson(const fs::path &folder, const json &content) {
   WriteText(folder / "bundle.json", content.dump(1));
+  WriteText(folder / "bundle.sha256", Sha256OfFile(folder / "bundle.json") + "  bundle.json\n");
 }
 
 void WriteListed(const fs::path &folder, const std::string &name, const std::string &content) {

@@ -108,6 +108,22 @@ TEST_F(BundleTest, EveryFlippedBitIsFound) {
     EXPECT_SAYS(Problem(), std::string(name) + " is missing");
     testing::WriteText(folder_ / name, whole);
   }
+  const std::string whole = ReadText(folder_ / "bundle.json");
+  for (std::size_t place = 0; place < whole.size(); place += 7) {
+    std::string damaged = whole;
+    damaged[place] = static_cast<char>(damaged[place] ^ 1);
+    testing::WriteText(folder_ / "bundle.json", damaged);
+    EXPECT_SAYS(Problem(), "bundle");
+  }
+  std::string other = whole;
+  other.replace(other.find("\"alpha\": 0.5"), 12, "\"alpha\": 0.7");
+  testing::WriteText(folder_ / "bundle.json", other);
+  EXPECT_SAYS(Problem(), "bundle.json is damaged: its SHA-256 is not the one in bundle.sha256");
+  testing::WriteText(folder_ / "bundle.json", whole);
+  EXPECT_NO_THROW(Bundle::Open(folder_.Path()));
+  testing::fs::remove(folder_ / "bundle.sha256");
+  EXPECT_SAYS(Problem(), "bundle.sha256 is missing");
+  WriteBundleJson(folder_.Path(), content_);
   EXPECT_NO_THROW(Bundle::Open(folder_.Path()));
 }
 

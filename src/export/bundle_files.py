@@ -1,8 +1,9 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A bundle as files: written whole or not at all, found whole or refused by name.
 
-It is a folder NAME with `bundle.json`, which lists all other files with bytes and SHA-256, or
-NAME.tar, an uncompressed tar file of that folder. What the files are is in `bundle.py`.
+It is a folder NAME with `bundle.json`, which lists all other files with bytes and SHA-256, and
+`bundle.sha256`, which has that of `bundle.json` as sha256sum writes it; or NAME.tar, an
+uncompressed tar file of that folder. What the files are is in `bundle.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,22 @@ from typing import Any
 from src.export.json_node import JsonNode
 from src.model_utils.errors import InputError
 from src.model_utils.paths import require_path
-from src.util import atomic_path, listing, read_regular, sha256_file, umask, write_json, writing
+from src.util import (
+    atomic_path,
+    listing,
+    read_regular,
+    sha256_file,
+    umask,
+    write_json,
+    write_text,
+    writing,
+)
 
 FORMAT, FORMAT_VERSION = "defrcn-bundle", 1
-CONTENT = "bundle.json"
+CONTENT, CONTENT_SUM = "bundle.json", "bundle.sha256"
 AGAIN = "copy the bundle again, or write it again with export.py --bundle=NAME"
 _MOST_JSON = 1 << 24  # bytes; of a thousand classes it has a hundred kilobytes
+_MOST_SUM = 1 << 10
 _CHUNK = 1 << 20
 
 
@@ -101,7 +112,7 @@ def _in_the_way(path: Path, *, folder: bool) -> str:
         return ""
     if path.is_symlink() or (names is not None) != folder or not is_bundle(path):
         return "is no bundle"
-    listed = {CONTENT, *_files(_content(path / CONTENT, path), path)} if folder else {}
+    listed = {CONTENT, CONTENT_SUM, *_files(_content(path / CONTENT, path), path)} if folder else {}
     others = [name for name in names or () if name not in listed]
     return f"holds other files ({listing(others, 3)})" if others else ""
 
@@ -149,6 +160,12 @@ def write_content(folder: Path, content: Mapping[str, Any]) -> None:
         with path.open("rb") as handle:
             os.fsync(handle.fileno())
     write_json(folder / CONTENT, {**head, **content, "files": files})
+    write_sum(folder)
+
+
+def write_sum(folder: Path) -> None:
+    """Write `bundle.sha256`; the folder is a bundle by it."""
+    write_text(folder / CONTENT_SUM, f"{sha256_file(folder / CONTENT)}  {CONTENT}\n")
 
 
 def _replace(place: Path, folder: Path, old: Path) -> None:
@@ -165,9 +182,10 @@ def _replace(place: Path, folder: Path, old: Path) -> None:
 
 
 def _write_tar(folder: Path, name: str, path: Path) -> None:
-    """An uncompressed tar file of a bundle's folder, `bundle.json` last."""
+    """An uncompressed tar file of a bundle's folder, `bundle.json` and its sum last."""
+    last = (CONTENT, CONTENT_SUM)
     with tarfile.open(path, "w") as archive:
-        for file in sorted(folder.iterdir(), key=lambda file: (file.name == CONTENT, file.name)):
+        for file in sorted(folder.iterdir(), key=lambda file: (file.name in last, file.name)):
             info = archive.gettarinfo(file, f"{name}/{file.name}")
             info.uid = info.gid = 0
             info.uname = info.gname = ""
@@ -196,7 +214,7 @@ def is_bundle(path: Path) -> bool:
 def plain_name(name: str) -> bool:
     """Whether a name is one of a file in the bundle's folder itself."""
     outside = {"/", "\\", "\0"} & set(name) or any("\ud800" <= one <= "\udfff" for one in name)
-    return not outside and name not in ("", ".", "..", CONTENT)
+    return not outside and name not in ("", ".", "..", CONTENT, CONTENT_SUM)
 
 
 def _content(path: Path, source: Path) -> JsonNode:
@@ -253,7 +271,7 @@ def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tarfile.TarInf
     tops = set()
     for member in archive:
         top, slash, name = member.name.partition("/")
-        inside = bool(slash) and (plain_name(name) or name == CONTENT)
+        inside = bool(slash) and (plain_name(name) or name in (CONTENT, CONTENT_SUM))
         folder = member.isdir() and not slash
         if not plain_name(top) or not (folder or (inside and member.isreg())):
             raise InputError(
@@ -287,6 +305,8 @@ def _unpack(source: Path, folder: Path) -> None:
             if members[CONTENT].size > _MOST_JSON:
                 raise InputError(f"{source}: {CONTENT} is too large; {AGAIN}")
             _extract(archive, members[CONTENT], folder / CONTENT)
+            if CONTENT_SUM in members and members[CONTENT_SUM].size <= _MOST_SUM:
+                _extract(archive, members[CONTENT_SUM], folder / CONTENT_SUM)
             for name, (size, _) in _files(_checked_content(folder, source), source).items():
                 if name in members:
                     _check_size(name, members[name].size, size, source)
@@ -319,8 +339,21 @@ def _check_files(folder: Path, source: Path, files: Mapping[str, tuple[int, str]
             )
 
 
+def _check_content(folder: Path, source: Path) -> None:
+    """`bundle.json` itself is as it was written."""
+    try:
+        words = read_regular(folder / CONTENT_SUM, _MOST_SUM).split()
+    except OSError as error:
+        raise InputError(f"{source} lacks {CONTENT_SUM} ({error.strerror}); {AGAIN}") from error
+    if words[:1] != [sha256_file(folder / CONTENT).encode()]:
+        raise InputError(
+            f"{source}: {CONTENT} was changed: its SHA-256 is not the one in {CONTENT_SUM}; {AGAIN}"
+        )
+
+
 def _checked(folder: Path, source: Path) -> BundleFiles:
     content = _checked_content(folder, source)
+    _check_content(folder, source)
     files = _files(content, source)
     _check_files(folder, source, files)
     return BundleFiles(source, folder, content, tuple(files))

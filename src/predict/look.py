@@ -178,25 +178,31 @@ def watch(detector: Detector, video: Path, found: Predictions, step: int) -> Pat
     target = found.folder / f"{video.stem}.mp4"
     found.head = {**found.head, "fps": reader.fps, "frame_step": step}
     total = -(-reader.num_frames // step)
+    left_out: dict[str, list[str]] = {}  # of all frames the reason may be the same
     try:
         with VideoWriter(target, reader.fps / step) as writer:
             source = frames(reader, detector, step)
             for one in detector.detections(source, total, found.threshold):
                 frame, scores = one.image, one.scores
-                if frame.problem:
-                    found.leave_out(video.name, frame.problem)
+                try:
+                    if frame.problem:
+                        raise InputError(frame.problem)
+                    if detector.calibrator is not None:
+                        scores = detector.calibrator.on_pixels(
+                            frame.pixels, one.boxes, scores, one.classes
+                        )
+                except InputError as error:
+                    left_out.setdefault(str(error), []).append(frame.name)
                     writer.write(frame.pixels)
                     continue
-                if detector.calibrator is not None:
-                    scores = detector.calibrator.on_pixels(
-                        frame.pixels, one.boxes, scores, one.classes
-                    )
                 rows = found.rows(one.boxes, scores, one.classes)
                 writer.write(found.draw(frame.pixels, rows, resized=False))
                 number = int(frame.name)
                 found.add({"frame": number, "seconds": number / reader.fps}, frame.pixels, rows)
     finally:
         reader.close()
+        for reason, numbers in left_out.items():
+            found.leave_out(video.name, f"frames left out: {listing(numbers, 3)}: {reason}")
     problem = reader.problem()
     if problem:
         found.problem(video.name, problem)

@@ -103,7 +103,8 @@ def test_the_tar_file_is_that_folder(made):
     with tarfile.open(f"{made}.tar") as archive:
         members = archive.getmembers()
         assert {one.name for one in members} == {f"gnu/{p.name}" for p in made.iterdir()}
-        assert members[-1].name == "gnu/bundle.json"  # written last
+        last = [one.name for one in members[-2:]]
+        assert last == ["gnu/bundle.json", "gnu/bundle.sha256"]
         for one in members:
             assert archive.extractfile(one).read() == (made / one.name[4:]).read_bytes()
     listed = json.loads((made / "bundle.json").read_text())["files"]
@@ -125,6 +126,7 @@ def rewrite(folder, change):
     values_ = json.loads(path.read_text())
     change(values_)
     path.write_text(json.dumps(values_))
+    module.write_sum(folder)
 
 
 def both_forms(folder):
@@ -202,6 +204,26 @@ def test_a_flipped_bit(made):
         path.write_bytes(before)
 
 
+def test_a_flipped_bit_of_the_description(made):
+    """Wherever it is: what reads well would be other figures without a word."""
+    before = (made / "bundle.json").read_bytes()
+    place = before.index(b'"alpha": 0.25') + 11
+    for position in (place, *range(0, len(before), len(before) // 20)):
+        spoilt = bytearray(before)
+        spoilt[position] ^= 4
+        (made / "bundle.json").write_bytes(spoilt)
+        refused(made, "bundle")
+        if position == place:
+            refused(made, "bundle.json was changed: its SHA-256 is not the one in bundle.sha256")
+    (made / "bundle.json").write_bytes(before)
+    for text in ("", "0" * 64, "x" * 2000):
+        (made / "bundle.sha256").write_text(text)
+        with pytest.raises(InputError, match=r"bundle\.sha256"), open_bundle(made):
+            pass
+    (made / "bundle.sha256").unlink()
+    refused(made, "lacks bundle.sha256")
+
+
 def test_numbers_that_are_not_finite(made):
     path = made / "prototypes.f32"
     np.full((2, 3), np.nan, "<f4").tofile(path)
@@ -268,7 +290,7 @@ def test_tar_files_that_are_refused(tmp_path, entries, message):
 def test_a_tar_file_that_is_cut_short(made):
     path = made.with_name("gnu.tar")
     whole = path.read_bytes()
-    for size in (3, 600, len(whole) // 2):
+    for size in (3, 600, whole.index(b'"alpha"'), whole.index(b"  bundle.json")):
         path.write_bytes(whole[:size])
         with pytest.raises(InputError, match="gnu.tar"), open_bundle(path):
             pass

@@ -57,6 +57,12 @@ def calibration_part(folder, canvas, features, arrays, calibrated, limits):
     return part
 
 
+def write_sum(folder):
+    """Write bundle.sha256, as sha256sum does."""
+    digest = hashlib.sha256((folder / "bundle.json").read_bytes()).hexdigest()
+    (folder / "bundle.sha256").write_text(f"{digest}  bundle.json\n")
+
+
 def write_bundle(folder, detector, sizes, *, calibration=None, classes=None, **detection):
     """Write bundle.json beside the files that are there.
 
@@ -76,7 +82,7 @@ def write_bundle(folder, detector, sizes, *, calibration=None, classes=None, **d
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
         for path in sorted(folder.iterdir())
-        if path.name != "bundle.json"
+        if path.name not in ("bundle.json", "bundle.sha256")
     }
     rules = {"score_threshold": 0.05, "nms_threshold": 0.5, "detections_per_image": 100}
     content = {
@@ -102,4 +108,5 @@ def write_bundle(folder, detector, sizes, *, calibration=None, classes=None, **d
         "support_set": None,
     }
     (folder / "bundle.json").write_text(json.dumps(content))
+    write_sum(folder)
     return folder

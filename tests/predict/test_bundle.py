@@ -23,6 +23,7 @@ from src.model_utils.paths import project_folder
 from src.predict import bundle as of_bundle
 from src.predict import checkpoint
 from src.predict.__main__ import main as predict
+from tests.helpers.bundles import write_sum
 
 NOVEL = ("disc", "ring", "star")
 # Height and width; the last one lies on its side in the file, by its EXIF orientation.
@@ -170,6 +171,7 @@ def test_without_calibration(place, bundle, wanted, tmp_path):
     content = json.loads((folder / "bundle.json").read_text())
     content["calibration"] = None
     (folder / "bundle.json").write_text(json.dumps(content))
+    write_sum(folder)
     found = go(place, tmp_path / "out", f"--bundle={folder}")
     lone, total = apart(found, wanted["false"])
     assert lone == [] and total > 20 and found["calibrated"] is False
@@ -206,6 +208,21 @@ def test_a_video(place, bundle, tmp_path):
     found = go(place, tmp_path / "out", f"--bundle={bundle}", "--frame_step=2", source=path)
     assert [one["frame"] for one in found["frames"]] == [0, 2] and found["fps"] == 12.5
     assert found["frames"][0]["detections"] and (tmp_path / "out" / "clip.mp4").is_file()
+
+
+def test_a_video_that_does_not_fit_the_encoder(place, bundle, tmp_path):
+    """Its frames are written as they are, and told once."""
+    path = tmp_path / "clip.avi"
+    frame = cv2.resize(cv2.imread(str(place.pictures / "0.png")), (300, 200))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 12.5, (300, 200))
+    for _ in range(5):
+        writer.write(frame)
+    writer.release()
+    found = go(place, tmp_path / "out", f"--bundle={bundle}", source=path, expect=1)
+    (problem,) = found["problems"]
+    assert problem["reason"].startswith("frames left out: 0, 1, 2, and 2 more: ")
+    assert "takes up to 224 x 224; export with larger --encoder_height" in problem["reason"]
+    assert found["frames"] == [] and (tmp_path / "out" / "clip.mp4").is_file()
 
 
 def test_the_encoder_gives_what_it_gives_of_the_picture_alone(place, bundle):

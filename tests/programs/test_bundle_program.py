@@ -24,6 +24,7 @@ from src.data.transforms import decode, resize, resized_shape, to_bgr
 from src.defrcn.detections import final_detections, to_image_frame
 from src.defrcn.pcb import Calibrator, Prototypes
 from src.demo.make_data import make_demo_data
+from src.evaluation.result_folder import new_results
 from src.model_utils.folder_lock import RESULTS_LOCK, FolderLock
 from src.model_utils.paths import project_folder
 from src.predict import __main__ as predict
@@ -248,6 +249,14 @@ def spoil_version(folder):
     (folder / "bundle.json").write_text(json.dumps({**content, "format_version": 2}))
 
 
+def spoil_threshold(folder):
+    text = (folder / "bundle.json").read_text()
+    assert '"nms_threshold": 0.5' in text
+    (folder / "bundle.json").write_text(
+        text.replace('"nms_threshold": 0.5', '"nms_threshold": 0.7')
+    )
+
+
 def spoil_graph(folder):
     (folder / "detector.mindir").write_bytes(b"no graph")
     content = json.loads((folder / "bundle.json").read_text())
@@ -258,6 +267,12 @@ def spoil_graph(folder):
     ("spoil", "flags", "message"),
     [
         (spoil_bit, (), "detector.mindir is damaged: its SHA-256 is not the one in bundle.json"),
+        (
+            spoil_threshold,
+            (),
+            "bundle.json is damaged: its SHA-256 is not the one in bundle.sha256",
+        ),
+        (lambda folder: (folder / "bundle.sha256").unlink(), (), "bundle.sha256 is missing"),
         (spoil_version, (), "has format_version 2, this program reads 1"),
         (spoil_graph, (), "detector.mindir cannot be built for CPU"),
         (lambda folder: (folder / "detector.mindir").unlink(), (), "detector.mindir is missing"),
@@ -282,6 +297,26 @@ def test_what_is_wrong_is_named(place, tmp_path, spoil, flags, message):
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert message in done.stderr
     assert not (tmp_path / "out" / "done.json").exists()
+
+
+def test_results_of_src_predict_take_the_place_of_these(place, tmp_path):
+    """And these that of its: neither certifies what the other wrote."""
+    out = tmp_path / "out"
+    assert look(place, place.plain, out, "--draw").returncode == 0
+    (out / "mine.txt").write_text("mine")
+    drawn = [path for path in (out / "pictures").rglob("*.png")]
+    assert drawn and (out / "done.json").is_file()
+    with new_results(out) as results:
+        (results.folder / "detections.json").write_text("of src.predict")
+        (results.folder / "sheet.png").write_text("likewise")
+        results.publish()
+    names = {path.name for path in out.iterdir()}
+    assert names == {*"mine.txt .results.json .results.lock detections.json sheet.png".split()} | {
+        "test_perform_static.txt"
+    }
+    assert look(place, place.plain, out).returncode == 0
+    assert not (out / "sheet.png").exists() and (out / "mine.txt").read_text() == "mine"
+    json.loads((out / "detections.json").read_text())
 
 
 def test_flags_of_bundles_need_one(place):
