@@ -6,8 +6,9 @@ r"""Few-shot detection on real photographs, end to end on a CPU: what helps, wit
 Trains a base detector and a calibration encoder on three kinds of defects, draws K-shot sets,
 fine-tunes on every one with plain cross-entropy and with DCFS's loss, as FSOD and as G-FSOD, and
 evaluates each with PCB off and on. All through the project's own programs. Writes `table.md`,
-`results.json` and `plot.png` after each stage. Started again, it goes on where it ended.
-docs/results.md says where data and weights come from.
+`results.json` and `plot.png` after each stage. Started again, it goes on where it ended, also with
+more shots, seeds or settings; other weights or schedules need another folder. docs/results.md says
+where data and weights come from.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.comparison.table import machine  # noqa: E402
 from benchmarks.real_photographs import figures  # noqa: E402
-from benchmarks.real_photographs.figures import LOSSES, SETTINGS, Result  # noqa: E402
+from benchmarks.real_photographs.figures import (  # noqa: E402
+    LOSSES,
+    SETTINGS,
+    Result,
+    last_evaluation,
+)
+from src.assembly.schedule import real_schedule  # noqa: E402
 from src.model_utils.command_line import Flags, command_parser  # noqa: E402
+from src.model_utils.config import load_config  # noqa: E402
 from src.model_utils.errors import InputError  # noqa: E402
 from src.model_utils.paths import CHECKPOINTS  # noqa: E402
 from src.util import (  # noqa: E402
@@ -36,10 +44,11 @@ from src.util import (  # noqa: E402
     read_json,
     run_main,
     set_up_logging,
+    sha256_file,
     write_json,
     write_text,
 )
-from src.weights.checkpoint import find_latest  # noqa: E402
+from src.weights.checkpoint import find_latest, latest_manifest  # noqa: E402
 
 logger = logging.getLogger("real")
 
@@ -129,6 +138,7 @@ class Bench:
                 f"--output: {self.output} holds runs on {link.resolve()}; name that as --data, or "
                 "another folder"
             )
+        self.check_settings()
         sets = (
             datasets / "neu_split" / f"seed{seed}" / f"full_box_{shot}shot_scratches_trainval.json"
             for seed in self.seeds
@@ -144,19 +154,59 @@ class Bench:
                 f"--datasets_root={datasets}",
             )
 
+    def check_settings(self) -> None:
+        """Store what all runs depend on; shots, seeds and settings may change from start to start.
+
+        Raises:
+            InputError: the folder's runs were made with something else.
+        """
+        path = self.output / "settings.json"
+        mine = {
+            "weights_sha256": sha256_file(self.options.weights),
+            "encoder_steps": self.options.encoder_steps,
+            "flags": self.extra,
+        }
+        # until something is trained a flag may be corrected; folders of before have no such file
+        if path.exists() and latest_manifest(self.base / CHECKPOINTS) is not None:
+            advice = "remove it if the runs are of these flags"
+            stored = read_json(path, advice)
+            if not isinstance(stored, dict) or stored.keys() != mine.keys():
+                raise InputError(f"{path} is not of this program; {advice}")
+            texts = {
+                "weights_sha256": "--weights of sha256 {}",
+                "encoder_steps": "--encoder_steps={}",
+                "flags": "the further flags {}",
+            }
+            other = [
+                text.format(shlex.join(stored[key]) or "(none)" if key == "flags" else stored[key])
+                for key, text in texts.items()
+                if stored[key] != mine[key]
+            ]
+            if other:
+                raise InputError(
+                    f"--output: {self.output} holds runs with {' and '.join(other)}; give these, "
+                    "or name another folder"
+                )
+        write_json(path, mine)
+
     @property
     def base(self) -> Path:
         """Folder of the base training."""
         return self.output / "base"
 
+    @property
+    def base_metrics(self) -> Path:
+        """The base detector's figures after its last step; earlier evaluations do not count."""
+        config = load_config(str(HERE / "base.yaml"), self.extra)
+        return self.base / f"eval_{real_schedule(config, 1).max_steps}" / "metrics.json"
+
     def base_figures(self) -> dict[str, float]:
         """What the base detector has before fine-tuning."""
-        paths = sorted(self.base.glob("eval_*/metrics.json"), key=lambda path: path.stat().st_mtime)
-        return figures.read_figures(paths[-1], ("bAP", "bAP50"))
+        return figures.read_figures(self.base_metrics, ("bAP", "bAP50"))
 
     def train_base(self) -> None:
         """Base training, and the encoder of the calibration block."""
-        if not list(self.base.glob("eval_*/metrics.json")):
+        if not self.base_metrics.is_file():
             self.run(
                 "base",
                 ["train.py"],
@@ -234,8 +284,10 @@ class Bench:
         for setting in self.settings:
             for loss in LOSSES:
                 for shot, seed, run in self.runs(setting, loss):
-                    for calibrated, pattern in ((False, "eval_*"), (True, "calibrated")):
-                        for path in run.glob(f"{pattern}/metrics.json"):
+                    folders = {False: last_evaluation(run), True: run / "calibrated"}
+                    for calibrated, folder in folders.items():
+                        path = folder / "metrics.json"
+                        if path.is_file():
                             found = figures.read_figures(path, SETTINGS[setting])
                             yield Result(setting, loss, calibrated, shot, seed, found)
 

@@ -1,17 +1,27 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
-"""benchmarks/real.py: means, paired differences, tables; all stages on real pictures (slow)."""
+"""benchmarks/real.py: means, paired differences, tables, and which runs it goes on with.
 
+All stages on real pictures are slow. tests/test_real_prepare.py has the making of data and weights.
+"""
+
+import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.real_photographs import figures
+from benchmarks import real
+from benchmarks.real_photographs import calibrate, figures
 from benchmarks.real_photographs.figures import Result
-from src.model_utils.paths import project_folder
+from src.model_utils.errors import InputError
+from src.model_utils.paths import CHECKPOINTS, project_folder
+from src.util import sha256_file
+from src.weights.checkpoint import save_checkpoint
 from src.weights.ckpt_format import write_ckpt
 from tests.helpers.data_helpers import shared
 
@@ -87,6 +97,101 @@ def test_runs_on_other_data_are_not_gone_on_with(tmp_path):
     assert f"error: --output: {tmp_path}/out holds runs on {tmp_path}/a; name" in done.stderr
 
 
+def bench(folder, *extra, **options):
+    """A benchmark whose folder holds a base detector of two steps; none of its programs is run."""
+    (folder / "weights.ckpt").touch()
+    given = dict(data=folder, weights=folder / "weights.ckpt", output=folder / "out")
+    given |= dict(shots="1", seeds="0", encoder_steps=4, settings="fsod")
+    made = real.Bench(argparse.Namespace(**given | options), extra)
+    made.run = lambda name, *_: ran.append(name)
+    ran = made.ran = []
+    return made
+
+
+def checkpoint(run, step):
+    """A training's checkpoint, without the network."""
+    save_checkpoint(
+        run / CHECKPOINTS, step, {"w": np.zeros(1)}, {"s": np.zeros(1)}, {"class_names": []}
+    )
+
+
+def evaluation(run, step, value):
+    """Figures as train.py leaves them."""
+    found = {name: value for name in figures.SETTINGS["gfsod"]}
+    path = run / f"eval_{step}" / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"set": {"results": found}}))
+
+
+SHORT = ("--solver.max_iter=2", "--solver.steps=[]", "--solver.warmup_iters=0")
+
+
+def test_runs_of_other_flags_are_not_gone_on_with(tmp_path):
+    first = bench(tmp_path, *SHORT)
+    (tmp_path / "out").mkdir()
+    bench(tmp_path, "--solver.max_itre=2").check_settings()
+    first.check_settings()  # nothing was trained with the misspelt flag
+    checkpoint(first.base, 2)
+    bench(tmp_path, *SHORT, shots="1,5", seeds="0-9", settings="fsod,gfsod").check_settings()
+    with pytest.raises(InputError, match=r"out holds runs with --encoder_steps=4; give these, or"):
+        bench(tmp_path, *SHORT, encoder_steps=5).check_settings()
+    flags = "the further flags --solver.max_iter=2 '--solver.steps=.*' --solver.warmup_iters=0; "
+    with pytest.raises(InputError, match=flags):
+        bench(tmp_path).check_settings()
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(b"other")
+    sha = sha256_file(tmp_path / "weights.ckpt")
+    with pytest.raises(InputError, match=f"--weights of sha256 {sha} and --encoder_steps=4; "):
+        bench(tmp_path, *SHORT, weights=other, encoder_steps=5).check_settings()
+    first.check_settings()
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    with pytest.raises(InputError, match=r"settings\.json is not of this program; remove it if"):
+        first.check_settings()
+    (tmp_path / "out" / "settings.json").unlink()  # a folder of before
+    bench(tmp_path, encoder_steps=5).check_settings()
+    with pytest.raises(InputError, match=r"--encoder_steps=5 and the further flags \(none\); "):
+        first.check_settings()
+
+
+def test_the_evaluation_after_the_last_step_counts(tmp_path, monkeypatch):
+    made = bench(tmp_path, *SHORT)
+    run = tmp_path / "out" / "fsod_ce" / "tfa-like" / "1shot_seed0"
+    for folder in (made.base, run):
+        evaluation(folder, 1, 70.0)
+    made.train_base()
+    assert made.ran == ["base", "encoder"]  # the first was stopped before its end
+    made.encoder.touch()
+    for folder in (made.base, run):
+        evaluation(folder, 2, 30.0)
+        os.utime(folder / "eval_2" / "metrics.json", (0, 0))
+        checkpoint(folder, 2)
+    made.train_base()
+    assert made.ran == ["base", "encoder"]
+    assert made.base_figures() == {"bAP": 30.0, "bAP50": 30.0}
+    assert list(made.results()) == []  # the sweep has not finished the run
+    (run / "sweep_result.json").touch()
+    assert [one.figures["nAP"] for one in made.results()] == [30.0]
+    evaluation(run, "x", 40.0)
+    (run / "eval_x").rename(run / "calibrated")
+    assert [(one.calibrated, one.figures["nAP"]) for one in made.results()] == [
+        (False, 30.0),
+        (True, 40.0),
+    ]
+
+    read = []
+    monkeypatch.setattr(
+        calibrate, "read_sets", lambda *_: (argparse.Namespace(category_ids=[]), [])
+    )
+    monkeypatch.setattr(calibrate, "make_calibrator", lambda *_: True)
+    monkeypatch.setattr(calibrate.detecteval, "read_rows", lambda path: read.append(path) or [])
+    monkeypatch.setattr(calibrate.detecteval, "dataset_ground_truth", lambda *_: {})
+    monkeypatch.setattr(calibrate.detecteval, "evaluate", lambda *_, **__: "judged")
+    assert calibrate.calibrated(real.load_config(str(real.HERE / "fsod.yaml")), run) == "judged"
+    assert read == [run / "eval_2" / "detections.json"]
+    with pytest.raises(InputError, match=r"none/ckpt_0 holds no checkpoint; name a finished run"):
+        figures.last_evaluation(tmp_path / "none")
+
+
 def program(*words):
     command = [sys.executable, "benchmarks/real.py", *words]
     return subprocess.run(
@@ -97,15 +202,14 @@ def program(*words):
 @pytest.mark.slow
 def test_all_stages_and_again(tmp_path):
     """Two steps each of the real networks, one K-shot set; what is finished is not repeated."""
-    import numpy as np
-
     data, weights = shared("neu_det"), shared("weights_thin_r50") / "thin_r50.npz"
     with np.load(weights) as archive:
         write_ckpt(tmp_path / "thin.ckpt", dict(archive))
     words = [
         *("--data", str(data), "--weights", str(tmp_path / "thin.ckpt")),
         *("--output", str(tmp_path / "out"), "--shots=1", "--seeds=0", "--encoder_steps=2"),
-        *("--solver.max_iter=2", "--solver.steps=[]", "--solver.warmup_iters=0"),
+        *SHORT,
+        "--test.eval_period=1",
     ]
     done = program(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -126,3 +230,7 @@ def test_all_stages_and_again(tmp_path):
     assert tables[0] == tables[1]
     assert " base: " in done.stdout and " base: " not in again.stdout
     assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.json")} == before
+    assert len(list(out.glob("gfsod_ce/tfa-like/1shot_seed0/eval_*"))) == 2
+    refused = program(*words[:-1])
+    assert refused.returncode == 1
+    assert f"error: --output: {out} holds runs with the further flags" in refused.stderr

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.real_photographs.figures import last_evaluation
 from src import detecteval
 from src.assembly.calibration import make_calibrator
 from src.assembly.data import read_sets
@@ -39,10 +40,10 @@ def calibrated(config: Config, run: Path) -> detecteval.Evaluation:
 
     Args:
         config: of the run.
-        run: its folder, with one evaluation in it.
+        run: its folder; of several evaluations the one after the last step counts.
     """
     info, records = read_sets(config, config.data.test)
-    (stored,) = run.glob("eval_*/detections.json")
+    stored = last_evaluation(run) / "detections.json"
     calibrator = make_calibrator(config, info, run)
     assert calibrator is not None
     by_image = defaultdict(list)

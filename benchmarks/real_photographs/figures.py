@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from src.model_utils.errors import InputError
+from src.model_utils.paths import CHECKPOINTS
 from src.sweep.table import CONFIDENCE
 from src.util import atomic_path, pipe_table
+from src.weights.checkpoint import find_latest, read_manifest
 
 SETTINGS = {"fsod": ("nAP", "nAP50"), "gfsod": ("nAP", "nAP50", "bAP", "bAP50")}
 LOSSES = ("ce", "dcfs")
@@ -48,6 +51,18 @@ class Result:
     def column(self) -> str:
         """What was done, in a few words."""
         return self.loss + (" + PCB" if self.calibrated else "")
+
+
+def last_evaluation(run: Path) -> Path:
+    """The folder of a training's evaluation after its last step.
+
+    Raises:
+        InputError: there is no checkpoint that says which step that is.
+    """
+    manifest = find_latest(run / CHECKPOINTS)
+    if manifest is None:
+        raise InputError(f"{run / CHECKPOINTS} holds no checkpoint; name a finished run")
+    return run / f"eval_{read_manifest(manifest)['step']}"
 
 
 def read_figures(path: Path, names: Iterable[str]) -> dict[str, float]:
