@@ -45,7 +45,7 @@ std::vector<float> PoolBox(const FeatureMap &map, std::size_t channels, int stri
 std::vector<std::size_t> CalibratedPlaces(const CalibrationParts &parts,
                                           const std::vector<Detection> &detections);
 
-// Changes the scores of the detections at `places`.
+// Changes the scores of the detections at `places`. Throws InputError if one would not be finite.
 void Calibrate(const CalibrationParts &parts, const FeatureMap &map,
                const std::vector<std::size_t> &places, std::vector<Detection> *detections);
 

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "error.h"
+
 namespace defrcn {
 namespace {
 
@@ -121,6 +123,12 @@ void Calibrate(const CalibrationParts &parts, const FeatureMap &map,
     }
     const float cosine = Cosine(
         vector.data(), parts.prototypes.data() + one.label * parts.dimensions, parts.dimensions);
+    if (!std::isfinite(cosine)) {
+      // As a score it would be below any threshold: the detection would vanish without a word.
+      throw InputError(
+          "the calibration block's encoder gives NaN or infinity: write the bundle again, with "
+          "another test.pcb.encoder or pcb_modelpath");
+    }
     one.score = one.score * parts.alpha + cosine * (1.0F - parts.alpha);
   }
 }

@@ -24,12 +24,12 @@ using testing::ValuesOf;
 class BundleDetectorTest : public ::testing::Test {
  protected:
   // Opens a bundle with these engines, and keeps pointers to them.
-  void Open(bool calibrated, double shown = 0.0,
-            std::unique_ptr<FunctionEngine> detector = nullptr) {
+  void Open(bool calibrated, double shown = 0.0, std::unique_ptr<FunctionEngine> detector = nullptr,
+            float feature = 1.0F) {
     testing::MakeBundle(folder_ / "bundle", calibrated);
     bundle_ = Bundle::Open(folder_ / "bundle");
     detector = detector ? std::move(detector) : FakeDetector(bundle_);
-    auto encoder = calibrated ? FakeEncoder(bundle_) : nullptr;
+    auto encoder = calibrated ? FakeEncoder(bundle_, feature) : nullptr;
     detector_engine_ = detector.get();
     encoder_engine_ = encoder.get();
     detector_ =
@@ -129,6 +129,15 @@ TEST_F(BundleDetectorTest, TheEncoderRunsOnlyWhereAScoreMayChange) {
   EXPECT_SAYS(Look(Plain({70, 100}, 200, 0, 0)).problem,
               "the picture is 100 x 70, the input of the calibration block's encoder holds 96 x 64 "
               "(width x height)");
+}
+
+TEST_F(BundleDetectorTest, AnEncoderWithoutFiniteFeaturesIsAProblemOfThePicture) {
+  for (const float number : {std::nanf(""), HUGE_VALF}) {
+    Open(true, 0.0, nullptr, number);
+    const PictureOut found = Look(Plain({40, 60}, 51, 0, 0));
+    EXPECT_SAYS(found.problem, "the calibration block's encoder gives NaN or infinity");
+    EXPECT_TRUE(found.detections.empty());
+  }
 }
 
 TEST_F(BundleDetectorTest, PicturesThatDoNotFitAreNamed) {

@@ -136,15 +136,16 @@ std::unique_ptr<FunctionEngine> FakeDetector(const Bundle &bundle) {
       [&bundle](const std::vector<Buffer> &inputs) { return Found(bundle, inputs); });
 }
 
-std::unique_ptr<FunctionEngine> FakeEncoder(const Bundle &bundle) {
+std::unique_ptr<FunctionEngine> FakeEncoder(const Bundle &bundle, float feature) {
   const BundleModel &model = bundle.encoder->model;
-  return std::make_unique<FunctionEngine>(model.inputs, [&model](const std::vector<Buffer> &) {
-    std::vector<float> map(12);
-    for (std::size_t place = 0; place < map.size(); place += 2) {
-      map[place] = 1.0F;
-    }
-    return std::vector<Tensor>{TensorOf(model.outputs[0], map)};
-  });
+  return std::make_unique<FunctionEngine>(
+      model.inputs, [&model, feature](const std::vector<Buffer> &) {
+        std::vector<float> map(12);
+        for (std::size_t place = 0; place < map.size(); place += 2) {
+          map[place] = feature;
+        }
+        return std::vector<Tensor>{TensorOf(model.outputs[0], map)};
+      });
 }
 
 }  // namespace defrcn::testing

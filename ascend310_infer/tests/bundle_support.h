@@ -62,8 +62,8 @@ std::vector<Tensor> Found(const Bundle &bundle, const std::vector<Buffer> &input
 
 std::unique_ptr<FunctionEngine> FakeDetector(const Bundle &bundle);
 
-// A map of (1, 0) in all cells.
-std::unique_ptr<FunctionEngine> FakeEncoder(const Bundle &bundle);
+// A map of (feature, 0) in all cells.
+std::unique_ptr<FunctionEngine> FakeEncoder(const Bundle &bundle, float feature = 1.0F);
 
 template <typename T>
 std::vector<T> ValuesOf(const Buffer &buffer) {

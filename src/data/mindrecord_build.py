@@ -119,6 +119,7 @@ def labelled_classes(record: Record, num_classes: int) -> np.ndarray:
     """Which classes a record's annotations name: (K,) bool; crowds and empty boxes count too."""
     labelled = np.zeros(num_classes, bool)
     labelled[[annotation.category_id for annotation in record.annotations]] = True
+    labelled[list(record.crowd_classes)] = True
     return labelled
 
 
@@ -142,9 +143,10 @@ def input_key(
     return digest.hexdigest()
 
 
-def with_labels(key: str) -> str:
+def with_labels(key: str, records: Sequence[Record]) -> str:
     """The key of a folder whose rows hold `Row.labelled`, from that of one without."""
-    return hashlib.sha256(f"{key} labelled".encode()).hexdigest()
+    crowds = [record.crowd_classes for record in records]
+    return hashlib.sha256(f"{key} labelled{crowds if any(crowds) else ''}".encode()).hexdigest()
 
 
 def _read_image(record: Record, max_pixels: int) -> tuple[bytes, list[str]] | str:
@@ -309,7 +311,8 @@ def build_mindrecord(
     key = input_key(
         records, training=training, class_names=class_names, max_pixels=max_image_pixels
     )
-    keys = (with_labels(key),) if labelled else (key, with_labels(key))
+    labelled_key = with_labels(key, records)
+    keys = (labelled_key,) if labelled else (key, labelled_key)
     if not builds:
         return await_folder(folder, keys, wait_minutes)
     with locked(folder, wait_minutes):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Union
 
@@ -33,13 +33,20 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Record:
-    """One image: path, id, height and width in pixels (EXIF orientation applied), objects."""
+    """One image: path, id, height and width in pixels (EXIF orientation applied), objects.
+
+    Attributes:
+        crowd_classes: class indices of crowds that K-shot files have on it: these are no objects of
+            the set, but say what the image is labelled for.
+    """
 
     file_name: str
     image_id: ImageId
     height: int
     width: int
     annotations: tuple[Annotation, ...]
+    # not in the text that tells MindRecord folders apart: most do not depend on it
+    crowd_classes: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -272,8 +272,8 @@ def load_records(info: DatasetInfo) -> list[Record]:
 
 def _class_boxes(
     info: DatasetInfo, name: str, category: int, few_shot: FewShot
-) -> list[tuple[Record, Annotation]]:
-    """The K boxes of one class with their images, in the order of the images' ids."""
+) -> tuple[list[tuple[Record, Annotation]], set[int | str]]:
+    """The K boxes of one class with their images, by the images' ids; ids of images with crowds."""
     path = class_file(few_shot, "coco", name)
     info = replace(info, annotations=path)
     content = read_json(path, optional=("categories",))  # without them ids are the data set's
@@ -283,35 +283,49 @@ def _class_boxes(
     content["images"] = list(unique.values())
     images = _images(content, path)
     objects: dict[int | str, list[Annotation]] = {number: [] for number in images}
+    crowded: set[int | str] = set()
     for number, annotation, entry in _objects(content, images, info, (category,)):
         if number is None:
             raise InputError(f"{path}: annotation {entry.get('id')!r} is of an unlisted image")
         if annotation is None:
             raise InputError(f"{path}: annotation {entry.get('id')!r} is not of class {name!r}")
-        if not annotation.iscrowd:
+        if annotation.iscrowd:
+            crowded.add(number)
+        else:
             objects[number].append(annotation)
     bare = {number: _record(number, image, (), info) for number, image in images.items()}
     pairs = [(bare[number], found) for number, group in objects.items() for found in group]
-    return draw(pairs, few_shot, name, path)
+    return draw(pairs, few_shot, name, path), crowded
 
 
 def load_few_shot(info: DatasetInfo, few_shot: FewShot) -> list[Record]:
     """Read a K-shot set: one record an image, with the boxes of all classes merged.
 
     Images come in the order in which the classes, one after the other, first name them. Crowds
-    are left out.
+    are left out but for the name of their class, see `Record`.
 
     Raises:
         InputError: a class has no file or no box, or a file is wrong.
     """
     images: dict[int | str, Record] = {}
     objects: dict[int | str, list[Annotation]] = {}
-    for name, category in zip(info.class_names, info.category_ids):
-        for image, annotation in _class_boxes(info, name, category, few_shot):
+    crowds: dict[int | str, list[int]] = {}
+    for index, (name, category) in enumerate(zip(info.class_names, info.category_ids)):
+        pairs, crowded = _class_boxes(info, name, category, few_shot)
+        for number in crowded:
+            crowds.setdefault(number, []).append(index)
+        for image, annotation in pairs:
             if images.setdefault(image.image_id, image) != image:
                 raise InputError(
                     f"{class_file(few_shot, 'coco', name)}: image id {image.image_id!r} is another "
                     "image there than in the file of another class"
                 )
             objects.setdefault(image.image_id, []).append(annotation)
-    return [replace(images[number], annotations=tuple(objects[number])) for number in images]
+    return [
+        replace(
+            image,
+            annotations=tuple(objects[number]),
+            crowd_classes=tuple(crowds.get(number, ())),
+        )
+        for number, image in images.items()
+    ]

@@ -113,9 +113,22 @@ def build_prototypes(
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Cosine of each row of (R, D) with the same row of another; 0 with a zero row: (R,)."""
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return np.asarray((first * second).sum(1) / np.where(norms > 0, norms, 1), np.float32)
+    """Cosine of each row of (R, D) with the same row of another; 0 with a zero row: (R,).
+
+    Raises:
+        InputError: one is not finite. As a score it would be below any threshold, so the detection
+            would vanish without a word.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+        found = np.asarray((first * second).sum(1) / np.where(norms > 0, norms, 1), np.float32)
+    if not np.isfinite(norms).all() or not np.isfinite(found).all():
+        raise InputError(
+            "the calibration block's encoder (test.pcb.encoder or pcb_modelpath, or a bundle's "
+            "own) gives NaN, infinity or numbers too large for float32; name another one, or "
+            "convert or export it again"
+        )
+    return found
 
 
 def mixed(scores: np.ndarray, cosine: np.ndarray, alpha: np.float32) -> np.ndarray:

@@ -109,7 +109,7 @@ class Graph:
         """(N, 3, H, W) float32 -> the output, (N, ...) float32.
 
         Raises:
-            InputError: onnxruntime refuses it.
+            InputError: onnxruntime refuses it, or the output is no finite features.
         """
         try:
             (found,) = self._session.run([self.output], {self._input.name: images})
@@ -119,12 +119,20 @@ class Graph:
                 f"{images.shape[3]} pixels ({error}); name the size or patch it was "
                 "exported for"
             ) from error
-        if not np.issubdtype(found.dtype, np.floating) or len(found) != len(images):
+        found, floating = np.asarray(found), np.issubdtype(found.dtype, np.floating)
+        if not floating or found.ndim < 2 or len(found) != len(images):
             raise InputError(
                 f"{self.source}: output {self.output} of {self.path} is {found.dtype} "
                 f"{list(found.shape)} for {len(images)} pictures, no features; name another output"
             )
-        return np.asarray(found, np.float32)
+        with np.errstate(over="ignore"):  # told below
+            features = np.asarray(found, np.float32)
+        if not np.isfinite(features).all():
+            raise InputError(
+                f"{self.source}: output {self.output} of {self.path} holds NaN or infinity; name "
+                "another output, or export the encoder again, in float32"
+            )
+        return features
 
 
 class OnnxMaps(MapEncoder):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from src.calibration.support_set import SupportSet
 from src.data.batching import Preprocessing
+from src.data.mindrecord_build import input_key, labelled_classes, with_labels
 from src.dataset import TrainLoader, build_mindrecord, load_dataset
 from src.defrcn.built_datacategory import (
     VOC_CLASSES,
@@ -255,6 +258,50 @@ def test_more_boxes_than_k_are_drawn_and_crowds_left_out(tmp_path):
         sets.append(ring.bbox[0])
         (tmp_path / "shots" / f"seed{seed}").rename(tmp_path / "shots" / "seed0")
     assert len(set(sets)) > 1
+
+
+def test_crowds_say_what_a_picture_is_labelled_for(tmp_path):
+    """In the record's labelled classes, and nowhere else: hashes and keys stay as they are."""
+    plain = load("toy_train_all_1shot_seed0", tmp_path / "a", kshot_tree(tmp_path / "a"))
+
+    def crowd(content):
+        (entry,), (category, _, _) = content["annotations"], BOXES["cross"]
+        content["images"].append(IMAGES[5])  # which other classes have a box on
+        content["annotations"].append(
+            {**entry, "id": 2, "image_id": 5, "category_id": category, "iscrowd": 1}
+        )
+
+    def empty(content):
+        content["annotations"][0]["bbox"] = [9, 8, 0, 6]
+
+    custom = kshot_tree(tmp_path / "b", {"cross": crowd, "star": empty})
+    info, records = load("toy_train_all_1shot_seed0", tmp_path / "b", custom)
+    assert info.class_names == ("cross", "star", "ring")
+    labelled = [labelled_classes(record, 3).tolist() for record in records]
+    assert labelled == [[True, False, False], [True, True, True]]
+    assert [labelled_classes(record, 3).tolist() for record in plain[1]] == [
+        [True, False, False],
+        [False, True, True],
+    ]
+
+    custom = kshot_tree(tmp_path / "c", {"cross": crowd})
+    info, records = load("toy_train_all_1shot_seed0", tmp_path / "c", custom)
+    boxes = [[one.annotations for one in these] for these in (plain[1], records)]
+    assert boxes[0] == boxes[1]
+    supports = [SupportSet("s", info.class_names, tuple(one)) for one in (plain[1], records)]
+    assert supports[0].sha256 == supports[1].sha256
+    stored = json.loads(json.dumps(supports[1].to_json()))
+    assert SupportSet.from_json(stored) == supports[1]
+    # the same folder for cls_loss ce, another one for dcfs
+    bare = [replace(record, crowd_classes=()) for record in records]
+    keys = [
+        input_key(one, training=True, class_names=info.class_names, max_pixels=1)
+        for one in (records, bare)
+    ]
+    assert keys[0] == keys[1]
+    assert with_labels(keys[0], records) != with_labels(keys[0], bare)
+    # those of before crowds counted stay valid where there is none
+    assert with_labels("key", bare) == hashlib.sha256(b"key labelled").hexdigest()
 
 
 def _other_class(content):

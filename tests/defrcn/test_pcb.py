@@ -206,6 +206,24 @@ def test_cosines():
     np.testing.assert_allclose(cosines(first, second), [0.96, 0, 0, -1], atol=1e-7)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("place", ["detection", "prototype"])
+def test_an_encoder_without_finite_vectors_is_refused(tmp_path, number, place):
+    """A score of NaN would be below any threshold: the detection would be gone."""
+    row = np.array([[number, 0, 0]], np.float32)
+    one = np.ones((1, 3), np.float32)
+    found = row if place == "detection" else one
+    made = calibrator(MeanColour(), vectors=lambda picture, boxes: found)
+    if place == "prototype":
+        made.prototypes.vectors[1] = row
+    name = picture(tmp_path / "a.png")
+    box, scores = np.zeros((1, 4), np.float32), np.array([0.5], np.float32)
+    with pytest.raises(InputError, match=r"test\.pcb\.encoder or pcb_modelpath.*gives NaN"):
+        made(name, box, scores, np.array([1]))
+    # a score that does not change asks nothing of the encoder
+    assert made(name, box, scores * 0, np.array([1])).tolist() == [0]
+
+
 def test_support_boxes_use_the_heights_for_both_axes():
     # 100 x 150 becomes 33 x 50 (rounded: 33.3): x grows by 50 / 150 and shrinks by 100 / 33.
     boxes = np.array([[15.0, 20.0, 90.0, 80.0], [150.0, 0.0, 170.0, 50.0]])

@@ -156,6 +156,27 @@ TWO = tiny_onnx.model(
 )
 
 
+def reduced(**attributes):
+    """Sums instead of features: a number for each of two axes that are gone, or one number."""
+    return tiny_onnx.model(
+        [tiny_onnx.node("ReduceMean", "image", "mean", keepdims=0, **attributes)],
+        [tiny_onnx.value("image", 1, 3, 16, 16)],
+        [tiny_onnx.value("mean", *[1] * ("axes" in attributes))],
+    )
+
+
+def spoiled(number, cells=None):
+    """The map of mean colours times a number; with `cells`, crops' vectors."""
+    whole = [tiny_onnx.node("Conv", "image kernel", "map", strides=[8, 8])]
+    crops = [tiny_onnx.node("ReduceMean", "image", "map", axes=[2, 3], keepdims=0)]
+    return tiny_onnx.model(
+        [*(crops if cells else whole), tiny_onnx.node("Mul", "map factor", "out")],
+        [tiny_onnx.value("image", 1, 3, *(cells or ("height", "width")))],
+        [tiny_onnx.value("out", 1, 3, *(() if cells else ("h", "w")))],
+        [tiny_onnx.cell_means(), tiny_onnx.tensor("factor", np.float32(number))],
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "settings", "words"),
     [
@@ -220,6 +241,20 @@ TWO = tiny_onnx.model(
             {"output": "map", "size": (16, 16)},
             r"output map is \[1, 3, 2, 2\], no vector \(N, D\) .*features: map",
         ),
+        (
+            reduced(),
+            OnnxMaps,
+            {"size": (16, 16)},
+            r"output mean of \S*m.onnx is float32 \[\] for 1 pictures, no features",
+        ),
+        (
+            reduced(axes=[1, 2, 3]),
+            OnnxCrops,
+            {"size": (16, 16)},
+            r"output mean of \S*m.onnx is float32 \[1\] for 1 pictures, no features; name another",
+        ),
+        (spoiled(np.nan), OnnxMaps, {}, r"output out of \S*m.onnx holds NaN or infinity; name an"),
+        (spoiled(np.nan, (16, 16)), OnnxCrops, {"size": (16, 16)}, "holds NaN or infinity; name"),
     ],
     ids=lambda value: "" if isinstance(value, (bytes, dict, type)) else value[:30],
 )
@@ -227,6 +262,16 @@ def test_what_does_not_fit_is_one_sentence(make, content, kind, settings, words)
     with pytest.raises(InputError, match=rf"^e\.yaml: .*{words}") as caught:
         make(content, kind, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_whose_features_are_not_finite_is_refused(make):
+    """The encoder is tried on the mean colour, whose features are 0 here."""
+    for encoder in (
+        make(spoiled(3e38)),
+        make(spoiled(3e38, (16, 16)), OnnxCrops, size=(16, 16)),
+    ):
+        with pytest.raises(InputError, match=r"^e\.yaml: output out of .* holds NaN or infinity"):
+            encoder.box_vectors(picture(), INSIDE)
 
 
 def test_onnxruntime_is_only_needed_here(make, monkeypatch):

@@ -1,6 +1,7 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """The training loop: what changes, what is logged and saved, resuming, refusals."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -10,10 +11,12 @@ import time
 
 import numpy as np
 import pytest
+from mindspore import Parameter, Tensor, nn, ops
 
 from src.data.batching import Batch
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.defrcn.kernels import KernelSquareSum, use_kernels
+from src.defrcn.rcnn import known_logits
 from src.engine.loss_scale import LossScale
 from src.engine.noise import Noise
 from src.engine.trainer import Trainer, step_in_epoch
@@ -106,6 +109,66 @@ class Run:
 @pytest.fixture(scope="module")
 def run():
     return Run()
+
+
+class ClassLayer(nn.Cell):
+    """Nothing but logits, the same of every sample; samples are the batch's objects."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = Parameter(Tensor(np.array([0.5, -1.0, 2.0], np.float32)), name="logits")
+
+    def losses(
+        self, images, sizes, padded, boxes, classes, valid, rpn_noise, roi_noise, dropout, labelled
+    ):
+        count = classes.shape[0] * classes.shape[1]
+        rows = known_logits(ops.tile(self.logits, (count, 1)), classes, labelled)
+        loss = ops.cross_entropy(rows, classes.reshape(-1))
+        return 0 * loss, 0 * loss, loss, 0 * loss
+
+
+@pytest.mark.parametrize("factor", [None, 1024.0])
+def test_labelled_classes_and_the_factor_of_the_loss(tmp_path, factor):
+    """Both come behind the noise; the factor changes neither losses nor gradients."""
+    net = ClassLayer()
+    optimizer = build_optimizer(net, Solver(momentum=0.0, weight_decay=0.0))
+    steps = build_train_step(net, optimizer, batch_size=2, exact=True, scaled=factor is not None)
+    single = batch(0)
+    two = {name: np.repeat(getattr(single, name), 2, 0) for name in ("images", "image_sizes")}
+    classes = np.array([[0, 2, 2], [2, 1, 2]], np.int32)  # 2 is background
+    labelled = np.array([[True, False], [False, True]])
+    given = dataclasses.replace(
+        single,
+        **two,
+        gt_boxes=np.zeros((2, 3, 4), np.float32),
+        gt_classes=classes,
+        gt_valid=np.ones((2, 3), bool),
+        labelled=labelled,
+        positions=(0, 1),
+    )
+    trainer = Trainer(
+        net,
+        optimizer,
+        *steps,
+        Schedule(BASE_LR, 1, (), 0.1, 0, 0.1),
+        Noise(anchors_per_cell=9, proposals=20, dropout=(1, 1)),
+        **{"seed": 3, "num_images": 2, "folder": tmp_path, "info": {"class_names": ["a", "b"]}},
+        **{"log_period": 1, "save_period": 1, "keep_last": 1},
+        loss_scale=None if factor is None else LossScale(factor),
+    )
+
+    # the formula of docs/methods.md
+    logits = net.logits.asnumpy().astype(np.float64)
+    loss, gradient = 0.0, np.zeros(3)
+    for image, row in enumerate(classes):
+        for k in row:
+            kept = np.array([*labelled[image], True]) | (k < 2)
+            shares = np.exp(kept * logits) / np.exp(kept * logits).sum()
+            loss -= np.log(shares[k]) / classes.size
+            gradient += kept * (shares - (np.arange(3) == k)) / classes.size
+    losses = trainer._one_step(given, 0.25)
+    np.testing.assert_allclose(losses, [0, 0, loss, 0], rtol=1e-6)
+    np.testing.assert_allclose(net.logits.asnumpy(), logits - 0.25 * gradient, rtol=1e-6)
 
 
 def test_one_step_changes_every_trainable_parameter_and_no_other(run, tmp_path):

@@ -3,7 +3,9 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +26,10 @@ from src.model_utils.config import load_config
 from src.model_utils.custom_sets import CustomDataset, CustomSource
 from src.model_utils.errors import InputError
 from src.model_utils.folder_lock import RESULTS_LOCK
+from src.model_utils.paths import project_folder
 from src.predict import checkpoint, inputs, look
 from src.predict.__main__ import main
+from src.tools import draw_kshot
 from src.weights.checkpoint import save_checkpoint
 from src.weights.initialise import initialise
 from tests.helpers.trained import configuration
@@ -306,6 +310,47 @@ def test_labels_are_read_back_as_a_data_set(place, strange, tmp_path):
     assert [(row["category_id"], row["score"], *row["bbox"]) for row in results] == [
         plain(one) for entry in found["images"] for one in entry["detections"]
     ]
+
+
+def test_corrected_labels_become_k_shot_sets(place, tmp_path, monkeypatch):
+    """By the commands of docs/own_data.md, step 8, for another configuration."""
+    tutorial = (project_folder() / "docs" / "own_data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(    more:\n.*?)```", tutorial, re.DOTALL)
+    (copy,) = re.findall(r"^cp -r predictions/yolo .*$", tutorial, re.MULTILINE)
+    (draw,) = re.findall(r"python -m src.tools.draw_kshot (.* --dataset=more .*)", tutorial)
+    (train,) = re.findall(r"--data\.train=\S*more_\S+", tutorial)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place.images, "pictures")
+    Path("datasets").mkdir()
+    go(place, "pictures", tmp_path / "predictions")
+    subprocess.run(["bash", "-c", copy], check=True)
+
+    # what a person would do: every class is found
+    names = yaml.safe_load(Path("datasets/more/data.yaml").read_text())["names"]
+    number = 0
+    for path in sorted(Path("datasets/more/labels").iterdir()):
+        lines = [line.split() for line in path.read_text().splitlines()]
+        for line in lines:
+            line[0] = str(number % len(names))
+            number += 1
+        path.write_text("".join(" ".join(line) + "\n" for line in lines))
+    assert number >= len(names)
+
+    settings = yaml.safe_load(place.config.read_text())
+    more = yaml.safe_load(block)["more"]
+    settings["data"]["custom"]["more"] = {**more, "novel_classes": [names[0]]}
+    settings["datasets_root"] = "datasets"
+    config = tmp_path / "two.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    words = draw.replace("configs/own/bccd_base.yaml", str(config)).replace(" 10", " 1").split()
+    with pytest.raises(InputError, match=r"2 data sets \(more, shapes\); name one with --dataset"):
+        draw_kshot.main([word for word in words if word != "--dataset=more"])
+    assert draw_kshot.main(words) == 0
+    flag = train.replace("10shot", "1shot")
+    loaded = load_config(config, [flag])
+    info, (record,) = read_sets(loaded, loaded.data.train)
+    assert info.class_names == (names[0],) and len(record.annotations) == 1
+    assert Path(record.file_name).is_file()
 
 
 def test_a_picture_over_the_limit_is_left_out(place, strange):

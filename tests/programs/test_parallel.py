@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.data.mindrecord_io import open_mindrecord, read_rows
 from src.defrcn.de_frcn import LOSS_NAMES
 from src.engine.parallel import ALONE, Group
 from src.model_utils.errors import InputError
 from src.model_utils.paths import project_folder
 from src.model_utils.processes import descendants
 from src.network_define import parameters_of
+from src.tools import draw_kshot
 from src.weights.checkpoint import find_latest, load_training_checkpoint
 from src.weights.ckpt_format import write_ckpt
 from tests.helpers import small
@@ -165,11 +167,15 @@ def flags_of(project, folder):
 
 @pytest.fixture(scope="module")
 def runs(project):
+    return by_one_and_by_two(project, "run")
+
+
+def by_one_and_by_two(project, name, *more):
     """Results of one process on two pictures a step, and of two on one each; by train.py."""
     started, found = {}, {}
     for workers in (1, 2):
-        folder = project / f"run {workers}"
-        flags = (*flags_of(project, folder), f"--solver.images_per_card={2 // workers}")
+        folder = project / f"{name} {workers}"
+        flags = (*flags_of(project, folder), f"--solver.images_per_card={2 // workers}", *more)
         started[workers] = folder, launch([WORKER, "train", folder, *flags], folder, workers)
     ended = [finish(process) for _, process in started.values()]
     for (workers, (folder, _)), (code, text) in zip(started.items(), ended):
@@ -205,6 +211,31 @@ def test_two_processes_give_the_weights_of_one(runs):
         moved += float(np.abs(one[name]).sum())
     assert len(names) > 50
     assert moved > 0
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_with_the_decoupled_loss(project):
+    """Pictures that are labelled for different classes meet in one batch, or in two processes."""
+    own = "--data.custom.toy.few_shot=split"
+    words = [f"--config_path={project / 'toy.yaml'}", own, "--shots=2"]
+    assert draw_kshot.main(words) == 0
+    mindrecord = project / "mindrecord" / "shots"
+    tuned = by_one_and_by_two(
+        project,
+        "tuned",
+        *(own, "--data.train=[toy_train_all_2shot_seed0]", "--model.roi_heads.cls_loss=dcfs"),
+        *(f"--train_mindrecord_dir={mindrecord}", "--test.eval_at_end=false"),
+        *("--solver.max_iter=4", "--solver.steps=[]", "--checkpoint.period=4"),
+    )
+    info = open_mindrecord(mindrecord)
+    labelled = {tuple(row.labelled) for row in read_rows(info, range(info.num_rows))}
+    assert len(labelled) > 1
+    (_, one), (_, two), (_, other) = tuned[1][0], tuned[2][0], tuned[2][1]
+    assert one["losses"].shape == (4, len(LOSS_NAMES)) and (one["losses"][:, 2] > 0.1).all()
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=2e-5, atol=1e-6)
+    for name in one:
+        np.testing.assert_array_equal(two[name], other[name], err_msg=name)
+        np.testing.assert_allclose(two[name], one[name], rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_shared_pictures_give_the_same_rows(runs):

@@ -352,7 +352,7 @@ def test_the_tutorial_shows_what_is_there():
     text = (CONFIGS.parent / "docs" / "own_data.md").read_text(encoding="utf-8")
     shown, *_ = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert shown in (CONFIGS / "own" / "bccd_base.yaml").read_text(encoding="utf-8")
-    named = re.findall(r"(?:--config_path|--dataset)=(\S+)", text)
+    named = re.findall(r"(?:--config_path|--dataset|--overlay)=([\w/]+\.yaml)", text)
     named += re.findall(r"python (\w+\.py)", text)
     for module in re.findall(r"python -m (src[.\w]+)", text):
         path = module.replace(".", "/")
