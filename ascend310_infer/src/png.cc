@@ -9,19 +9,20 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "decode.h"
 #include "error.h"
-#include "exif.h"
+#include "png_texts.h"
 
 namespace defrcn {
 namespace {
 
-constexpr png_byte kExifChunk[] = {'e', 'X', 'I', 'f', '\0'};
+// Of a chunk beside the pixels: one of all the text that there may be. Larger ones are skipped.
+constexpr std::size_t kMaxChunk = kMaxPngTexts + kMaxPngText;
 constexpr int kCompression = 3;  // of drawn pictures: half the time of the usual 6
 
 // What both directions share: the error's way back, and its text.
@@ -83,8 +84,10 @@ class PngDecoder : public PngUser {
       raw.pixels = FromPalette(raw.pixels);
     }
     // What follows the pixels may turn them; if it is damaged, they are all there.
-    Completes([this] { png_read_end(png_, info_); });
-    ReadTexts(&raw);
+    if (!Completes([this] { png_read_end(png_, info_); }) && refused_) {
+      Refuse();
+    }
+    texts_.MoveTo(&raw);
     return raw;
   }
 
@@ -92,17 +95,24 @@ class PngDecoder : public PngUser {
   template <typename Body>
   void Step(Body body) {
     if (info_ == nullptr || !CompletesAt(&body)) {
-      throw InputError(std::string("not a readable picture (") + message_ + ")");
+      Refuse();
     }
+  }
+
+  [[noreturn]] void Refuse() const {
+    throw InputError(std::string("not a readable picture (") + message_ + ")");
   }
 
   void ReadHeader() {
     png_set_read_fn(png_, this, OnRead);
     png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
-    png_set_chunk_cache_max(png_, 0);
     png_set_crc_action(png_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
-    // The library takes the first of several, and none with a head as JPEG's; Pillow any, the last.
-    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_ALWAYS, kExifChunk, 1);
+    // The library would unpack and keep texts, profiles and palettes, as many as there are. It gets
+    // what makes the pixels; OnChunk sees all the rest, of which the library stores nothing.
+    png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+    png_set_read_user_chunk_fn(png_, this, OnChunk);
+    // A chunk gets its memory before it is read: none can be larger than the file.
+    png_set_chunk_malloc_max(png_, std::min(kMaxChunk, left_));
     png_read_info(png_, info_);
   }
 
@@ -139,30 +149,27 @@ class PngDecoder : public PngUser {
     return pixels;
   }
 
-  void ReadTexts(Raw *raw) {
-    png_textp texts = nullptr;
-    int count = 0;
-    png_get_text(png_, info_, &texts, &count);
-    for (int place = 0; place < count; ++place) {
-      const png_text &one = texts[place];
-      if (one.key == nullptr || one.text == nullptr) {
-        continue;
-      }
-      const std::string_view key(one.key);
-      if (key == "XML:com.adobe.xmp") {
-        raw->xmp = one.text;
-      } else if (key == "Raw profile type exif") {
-        raw->exif = RawProfile(one.text);
-      }
+  // No exception may pass through the library; its error only comes when there is none any more.
+  static int OnChunk(png_structp png, png_unknown_chunkp chunk) {
+    constexpr png_byte kMayBeSkipped = 0x20;  // of the first letter
+    if ((chunk->name[0] & kMayBeSkipped) == 0) {
+      return 0;  // an error
     }
-    png_unknown_chunkp chunks = nullptr;
-    const int others = png_get_unknown_chunks(png_, info_, &chunks);
-    for (int place = 0; place < others; ++place) {
-      const png_unknown_chunk &one = chunks[place];
-      if (std::memcmp(one.name, kExifChunk, sizeof(kExifChunk)) == 0) {
-        raw->exif.assign(reinterpret_cast<const char *>(one.data), one.size);
-      }
+    auto *self = static_cast<PngDecoder *>(png_get_user_chunk_ptr(png));
+    char reason[sizeof(self->message_)] = "no memory";
+    try {
+      const char *data = reinterpret_cast<const char *>(chunk->data);
+      self->texts_.Take(reinterpret_cast<const char *>(chunk->name), {data, chunk->size});
+    } catch (const InputError &error) {
+      std::snprintf(reason, sizeof(reason), "%s", error.what());
+      self->refused_ = true;
+    } catch (const std::bad_alloc &) {
+      self->refused_ = true;
     }
+    if (self->refused_) {
+      png_chunk_error(png, reason);
+    }
+    return 1;  // it is not to be stored
   }
 
   static void OnRead(png_structp png, png_bytep target, std::size_t bytes) {
@@ -177,6 +184,8 @@ class PngDecoder : public PngUser {
 
   const std::uint8_t *data_;
   std::size_t left_;
+  PngTexts texts_;
+  bool refused_ = false;  // for one of them
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
 };

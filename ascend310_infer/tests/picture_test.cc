@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,9 @@
 #include "decode.h"
 #include "detections.h"
 #include "drawing.h"
+#include "error.h"
 #include "exif.h"
+#include "png_texts.h"
 #include "sha256.h"
 
 namespace defrcn {
@@ -96,6 +99,35 @@ TEST(RawProfile, IsHexadecimal) {
   EXPECT_EQ(RawProfile("\nexif\n 3\n4142\n43\n"), "ABC");
   EXPECT_EQ(RawProfile("\nexif\n 3\nxy\n"), "");
   EXPECT_EQ(RawProfile("\nexif"), "");
+}
+
+TEST(PngTexts, OfSeveralTheLastCounts) {
+  using std::string_view_literals::operator""sv;
+  PngTexts texts;
+  texts.Take("tEXt", "Raw profile type exif\0\nexif\n 3\n414243\n"sv);
+  texts.Take("tEXt", "XML:com.adobe.xmp\0first"sv);
+  texts.Take("iTXt", "XML:com.adobe.xmp\0\0\0en\0\0second"sv);
+  texts.Take("iTXt", "XML:com.adobe.xmp\0\0\0\0\0\xFF"sv);  // no UTF-8
+  texts.Take("tEXt", "Comment\0other"sv);
+  Raw raw;
+  PngTexts(texts).MoveTo(&raw);
+  EXPECT_EQ(raw.exif, "ABC");
+  EXPECT_EQ(raw.xmp, "second");
+  texts.Take("zTXt", "XML:com.adobe.xmp\0\0not packed"sv);
+  texts.Take("eXIf", "MM");
+  texts.MoveTo(&raw);
+  EXPECT_EQ(raw.exif, "MM");
+  EXPECT_EQ(raw.xmp, "\xFF");
+}
+
+TEST(PngTexts, AreLimited) {
+  const std::string key("XML:com.adobe.xmp\0", 18);
+  const std::string text = key + std::string(kMaxPngTexts / 2, 'x');
+  PngTexts texts;
+  texts.Take("tEXt", text);
+  texts.Take("tEXt", text);
+  EXPECT_THROW(texts.Take("tEXt", key + "x"), InputError);
+  EXPECT_THROW(PngTexts().Take("zTXt", key + '\1'), InputError);
 }
 
 TEST(Decode, RefusesWhatIsNeither) {

@@ -99,3 +99,69 @@ def exif_block(entries, order="<"):
     for tag, kind, count, value in entries:
         body += struct.pack(f"{order}HHI", tag, kind, count) + value
     return b"Exif\0\0" + head + body + bytes(4)
+
+
+XMP_KEY, PROFILE_KEY = b"XML:com.adobe.xmp", b"Raw profile type exif"
+
+
+def xmp_text(orientation):
+    return b'<x tiff:Orientation="%d"/>' % orientation
+
+
+def profile_text(orientation):
+    """EXIF in hexadecimal digits, as ImageMagick has it."""
+    block = exif_block([(0x0112, 3, 1, struct.pack("<HH", orientation, 0))])
+    return b"\nexif\n  26\n" + block.hex().encode() + b"\n"
+
+
+def with_chunks(png, before=(), after=()):
+    """A PNG with further chunks (name, data), before and after its pixels."""
+    head, tail = (b"".join(chunk(*part) for part in parts) for parts in (before, after))
+    return png[:33] + head + png[33:-12] + tail + png[-12:]
+
+
+def turning_chunks():
+    """Name and chunk (name, data) of all that turns a PNG, whole and damaged; Pillow reads each."""
+    for key, text in ((XMP_KEY, xmp_text), (PROFILE_KEY, profile_text)):
+        yield "text", (b"tEXt", key + b"\0" + text(2))
+        yield "packed", (b"zTXt", key + b"\0\0" + zlib.compress(text(3)))
+        yield "trailing", (b"zTXt", key + b"\0\0" + zlib.compress(text(4)) + b"more")
+        yield "itxt", (b"iTXt", key + b"\0\0\0\0\0" + text(5))
+        packed = zlib.compress(text(6))
+        yield "itxt packed", (b"iTXt", key + b"\0\1\0en\0\xc3\xa9\0" + packed)
+        yield "itxt of no method", (b"iTXt", key + b"\0\0\7\0\0" + text(7))
+        yield "itxt of another method", (b"iTXt", key + b"\0\1\1\0\0" + packed)
+        yield "itxt in no language", (b"iTXt", key + b"\0\0\0\xff\0\0" + text(8))
+        yield "itxt of no name", (b"iTXt", key + b"\0\0\0\0\xe2\x82\0" + text(2))
+        yield "short itxt", (b"iTXt", key + b"\0\0")
+        yield "itxt without its zeros", (b"iTXt", key + b"\0\0\0en\0" + text(3))
+        for kind, head in ((b"zTXt", b"\0\0"), (b"iTXt", b"\0\1\0\0\0")):
+            broken = bytearray(packed)
+            broken[-1] ^= 1
+            yield f"broken {kind}", (kind, key + head + broken)
+            yield f"not packed {kind}", (kind, key + head + text(4))
+            named = zlib.compressobj(zdict=b"tiff:Orientation")
+            dictionary = named.compress(text(4)) + named.flush()
+            yield f"dictionary {kind}", (kind, key + head + dictionary)
+            yield f"empty {kind}", (kind, key + head + zlib.compress(b""))
+            yield f"without its sum {kind}", (kind, key + head + zlib.compress(text(5))[:-4])
+        yield "key alone", (b"tEXt", key)
+        yield "packed key alone", (b"zTXt", key)
+        yield "itxt key alone", (b"iTXt", key)
+        yield "another key", (b"tEXt", key.lower() + b"\0" + text(6))
+    for text in (
+        "é€😀".encode(),
+        b"\xc0\x80",
+        b"\xe0\x9f\xbf",
+        b"\xed\xa0\x80",
+        b"\xf0\x8f\xbf\xbf",
+    ):
+        yield f"itxt {text}", (b"iTXt", XMP_KEY + b"\0\0\0\0\0" + xmp_text(3) + text)
+    for text in (b"\xed\x9f\xbf", b"\xf4\x8f\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5", b"\xe2\x82"):
+        yield f"itxt {text}", (b"iTXt", XMP_KEY + b"\0\0\0\0\0" + xmp_text(4) + text)
+    yield "text with zeros", (b"tEXt", XMP_KEY + b"\0a\0" + xmp_text(6))
+    cut = zlib.compress(xmp_text(7) + np.random.default_rng(1).bytes(999))[:-300]
+    yield "cut", (b"zTXt", XMP_KEY + b"\0\0" + cut)
+    yield "exif", (b"eXIf", bytes.fromhex(profile_text(8).split()[2].decode()))
+    yield "empty exif", (b"eXIf", b"")
+    yield "of the program", (b"abCd", XMP_KEY + b"\0" + xmp_text(3))

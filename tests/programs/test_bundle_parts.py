@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from src.model_utils.errors import InputError
 from src.predict.inputs import find_inputs
 from tests.helpers.infer_program import ask, call
 from tests.helpers.picture_files import (
+    PROFILE_KEY,
+    XMP_KEY,
     chunk,
     encoded,
     exif_block,
@@ -29,6 +33,9 @@ from tests.helpers.picture_files import (
     photograph,
     png_by_hand,
     pngs,
+    turning_chunks,
+    with_chunks,
+    xmp_text,
 )
 
 ORIENTATION = 0x0112
@@ -151,6 +158,103 @@ def test_orientation_is_found_where_pillow_finds_it(probe, tmp_path):
     )
 
 
+def test_of_several_chunks_that_turn_pillows_counts(probe, tmp_path):
+    """One and some of all kinds, whole and damaged, before and after the pixels."""
+    rng = np.random.default_rng(14)
+    plain = encoded(Image.fromarray(photograph(rng, 24, 37)), "PNG")
+    chunks = [part for _, part in turning_chunks()]
+    cases = {}
+    for number, part in enumerate(chunks):
+        cases[f"before{number}.png"] = with_chunks(plain, before=[part])
+        cases[f"after{number}.png"] = with_chunks(plain, after=[part])
+    for number in range(200):
+        parts = [chunks[place] for place in rng.integers(0, len(chunks), rng.integers(2, 5))]
+        middle = int(rng.integers(0, len(parts) + 1))
+        cases[f"some{number}.png"] = with_chunks(plain, parts[:middle], parts[middle:])
+    compare_decoded(probe, tmp_path, cases)
+
+
+def packed_text(key, size, kind=b"zTXt", start=b""):
+    head = {b"zTXt": b"\0\0", b"iTXt": b"\0\1\0\0\0"}[kind]
+    return kind, key + head + zlib.compress(start.ljust(size))
+
+
+def test_texts_have_pillows_limits(probe, tmp_path):
+    """1 MiB once it is unpacked, 64 MiB in all; what is not packed may be longer."""
+    plain = encoded(Image.fromarray(photograph(np.random.default_rng(15), 24, 37)), "PNG")
+    most = PngImagePlugin.MAX_TEXT_CHUNK
+    full, over = (packed_text(XMP_KEY, size, start=xmp_text(6)) for size in (most, most + 1))
+    large = packed_text(XMP_KEY, 2 * most)
+    read = {
+        "full": [full],
+        "cut where it is full": [(over[0], over[1][:-9])],
+        "full itxt": [packed_text(XMP_KEY, most, b"iTXt", xmp_text(5))],
+        "plain": [(b"tEXt", XMP_KEY + b"\0" + bytes(2 * most) + xmp_text(7))],
+        "64 MiB": [full] * 64,
+    }
+    compare_decoded(
+        probe,
+        tmp_path,
+        {
+            f"{name.replace(' ', '_')}.png": with_chunks(plain, parts)
+            for name, parts in read.items()
+        },
+    )
+    refused = {
+        "over": ([over], "zTXt: a text of more than 1 MiB"),
+        "over, and cut": ([(large[0], large[1][:-99])], "zTXt: a text of more than 1 MiB"),
+        "itxt": ([packed_text(XMP_KEY, most + 1, b"iTXt")], "iTXt: a text of more than 1 MiB"),
+        "profile": ([packed_text(PROFILE_KEY, 2 * most)], "zTXt: a text of more than 1 MiB"),
+        "then another": ([over, full], "zTXt: a text of more than 1 MiB"),
+        "65 MiB": ([full] * 65, "zTXt: texts of more than 64 MiB in all"),
+        "method": ([(b"zTXt", XMP_KEY + b"\0\1" + xmp_text(6))], "packed in an unknown way"),
+    }
+    cases = []
+    for name, (parts, reason) in refused.items():
+        for place in ("before", "after"):
+            cases.append((f"{name}, {place}", with_chunks(plain, **{place: parts}), reason))
+    jobs = []
+    for number, (_, content, _) in enumerate(cases):
+        (tmp_path / f"{number}").write_bytes(content)
+        jobs.append(["decode", tmp_path / f"{number}", 10**6, tmp_path / "a", tmp_path / "b"])
+    for line, (name, content, reason) in zip(ask(probe, tmp_path, jobs), cases):
+        assert line.startswith("error: not a readable picture ("), (name, line)
+        assert reason in line, (name, line)
+        with pytest.raises(InputError):
+            decode(content, name)
+
+
+# Of a child of a small process, because a process starts with its parent's peak.
+PEAK = """
+import resource, subprocess, sys
+print(subprocess.run(sys.argv[1:], check=True, capture_output=True, text=True).stdout, end="")
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("key", [b"Comment", XMP_KEY])
+def test_texts_that_unpack_to_gigabytes_take_no_memory(probe, tmp_path, key):
+    """200 texts of 8 MB. Pillow refuses them all; we pass over what cannot turn the picture."""
+    pixels = photograph(np.random.default_rng(16), 24, 37)
+    bomb = [packed_text(key, 7_900_000)] * 200  # the library's own limit is 8 MB each
+    turned = [(b"tEXt", XMP_KEY + b"\0" + xmp_text(3))]
+    content = with_chunks(encoded(Image.fromarray(pixels), "PNG"), bomb, turned)
+    (tmp_path / "bomb").write_bytes(content)
+    job = ["decode", tmp_path / "bomb", 10**6, tmp_path / "a", tmp_path / "b"]
+    (tmp_path / "jobs").write_text(" ".join(map(str, job)) + "\n")
+    done = call(sys.executable, "-c", PEAK, probe, tmp_path / "jobs")
+    assert done.returncode == 0, done.stderr
+    line, peak = done.stdout.splitlines()
+    assert int(peak) < 60  # MB
+    if key == XMP_KEY:
+        assert "zTXt: a text of more than 1 MiB" in line
+    else:
+        found = np.fromfile(tmp_path / "a", np.uint8).reshape(pixels.shape)
+        np.testing.assert_array_equal(found, pixels[::-1, ::-1])
+    with pytest.raises(InputError, match="too large"):
+        decode(content, "bomb")
+
+
 def test_broken_pictures_are_refused_with_a_reason(probe, tmp_path):
     rng = np.random.default_rng(6)
     pixels = photograph(rng, 40, 50)
@@ -167,6 +271,7 @@ def test_broken_pictures_are_refused_with_a_reason(probe, tmp_path):
         "short png": (png[: len(png) // 2], "the file is truncated"),
         "start of a png": (png[:20], "the file is truncated"),
         "damaged png": (bytes(damaged), "IDAT: "),
+        "png of another kind": (with_chunks(png, [(b"ABCD", b"x")]), "ABCD: unhandled critical"),
         "no such colour": (
             png_by_hand(rng, 9, 9, 8, 3, palette=bytes(30)),
             "pixels of a colour that its palette lacks",
@@ -180,7 +285,7 @@ def test_broken_pictures_are_refused_with_a_reason(probe, tmp_path):
     for line, (name, (content, reason)) in zip(ask(probe, tmp_path, jobs), cases.items()):
         assert line.startswith("error: not a readable picture ("), (name, line)
         assert reason in line, (name, line)
-        if name not in ("gif", "no such colour"):
+        if name not in ("gif", "no such colour", "png of another kind"):
             with pytest.raises(InputError):
                 decode(content, name)
 
@@ -371,6 +476,8 @@ def test_damaged_files_are_read_or_refused(checked, probe, tmp_path):
     tags = exif_block([(ORIENTATION, 3, 1, b"\6\0\0\0")])
     turned = Image.fromarray(photograph(rng, 24, 37))
     cases = [*jpegs(rng), *pngs(rng), ("a", encoded(turned, "JPEG", exif=tags, xmp=b"<x/>"))]
+    texts = encoded(turned, "PNG")
+    cases += [(name, with_chunks(texts, [part], [part])) for name, part in turning_chunks()]
     for number, (_, content) in enumerate(cases):
         (tmp_path / str(number)).write_bytes(content)
     seed = int(np.random.default_rng().integers(1 << 31))
