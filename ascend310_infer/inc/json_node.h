@@ -15,9 +15,6 @@
 
 namespace defrcn {
 
-// Whether text can stand in JSON as it is; names of files need not be able to.
-bool IsUtf8(const std::string &text);
-
 // Reads a file that holds one JSON object. Throws InputError, which names the file.
 nlohmann::json ReadObject(const std::filesystem::path &path);
 

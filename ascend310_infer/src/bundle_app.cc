@@ -13,11 +13,11 @@
 #include "detection_writer.h"
 #include "error.h"
 #include "folder_lock.h"
-#include "json_node.h"
 #include "picture_list.h"
 #include "pipeline.h"
 #include "stages.h"
 #include "statistics.h"
+#include "utf8.h"
 
 namespace defrcn {
 namespace {

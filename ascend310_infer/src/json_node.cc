@@ -38,15 +38,6 @@ std::size_t ItemSize(const JsonNode &node, const std::string &dtype) {
 
 }  // namespace
 
-bool IsUtf8(const std::string &text) {
-  try {
-    json(text).dump();
-  } catch (const json::type_error &) {
-    return false;
-  }
-  return true;
-}
-
 json ReadObject(const std::filesystem::path &path) {
   try {
     json value = json::parse(ReadText(path));

@@ -19,6 +19,7 @@
 #include "exif.h"
 #include "png_texts.h"
 #include "sha256.h"
+#include "utf8.h"
 
 namespace defrcn {
 namespace {
@@ -92,6 +93,18 @@ TEST(Orientation, IsExifsElseXmps) {
   EXPECT_EQ(OrientationOf(head + entry.substr(0, 11), ""), 1);
   for (std::size_t size = 0; size < head.size() + entry.size(); ++size) {
     EXPECT_EQ(OrientationOf((head + entry).substr(0, size), ""), 1) << size;
+  }
+}
+
+TEST(Utf8, IsAsStrictAsPythons) {
+  for (const char *text :
+       {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_TRUE(IsUtf8(text)) << text;
+  }
+  for (const char *text :
+       {"\xe9", "\x80", "\xc3", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82"}) {
+    EXPECT_FALSE(IsUtf8(text)) << text;
   }
 }
 
