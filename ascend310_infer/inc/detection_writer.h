@@ -20,9 +20,10 @@ namespace defrcn {
 
 class DetectionWriter {
  public:
-  // Makes the folder. Earlier results in it stay until the first picture is done.
+  // Makes the folder. Earlier results in it stay until the first picture is done. `times_too`: the
+  // file of times is to lie there and is one of the results.
   DetectionWriter(std::filesystem::path folder, const Bundle &bundle,
-                  const std::vector<PictureFile> &pictures, bool draw);
+                  const std::vector<PictureFile> &pictures, bool draw, bool times_too);
 
   // Takes one picture's detections, and draws them. Returns the milliseconds that this took. The
   // first one removes what `.results.json` lists of an earlier run.
@@ -32,20 +33,22 @@ class DetectionWriter {
   void Finish(const RunInfo &run, const Timing &timing, double threshold);
 
   // For a run that is broken off: what was found so far, without done.json. Nothing if that is
-  // nothing.
-  void WritePart(double threshold);
+  // nothing, or if it cannot be written: what broke the run off is to be told.
+  void WritePart(double threshold) noexcept;
 
   // "NAME: what is wrong", in the order of the pictures.
   std::vector<std::string> Problems() const;
 
  private:
   void Begin();
+  void WriteIndex(std::vector<std::string> drawn) const;
   void Write(double threshold, bool complete);
 
   std::filesystem::path folder_;
   const Bundle &bundle_;
   const std::vector<PictureFile> &pictures_;
   bool draw_;
+  bool times_too_;
   bool begun_ = false;
   std::vector<std::string> labels_;
   std::vector<std::optional<PictureOut>> found_;  // by index; without pixels

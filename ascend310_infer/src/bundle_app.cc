@@ -36,16 +36,31 @@ void CheckOutput(const Options &options) {
 
 // No picture may lie where drawn ones go: they are replaced, and removed by a later run.
 void CheckPictures(const Options &options, const std::vector<PictureFile> &pictures) {
+  const fs::path output = options.output;
   std::error_code error;
-  const fs::path output = fs::weakly_canonical(options.output, error);
+  const fs::path drawn = fs::weakly_canonical(output / "pictures", error);
+  const fs::path sheet = fs::weakly_canonical(output / "sheet.png", error);  // of src.predict
   for (const PictureFile &picture : pictures) {
-    const fs::path place =
-        fs::weakly_canonical(picture.path, error).lexically_relative(output / "pictures");
-    if ((!place.empty() && *place.begin() != "..") || place == fs::path("..") / "sheet.png") {
+    const fs::path real = fs::weakly_canonical(picture.path, error);
+    const fs::path place = real.lexically_relative(drawn);
+    if (real == sheet || (!place.empty() && *place.begin() != "..")) {
       throw InputError("--output: " + picture.path.string() +
                        " lies where drawn pictures go; name another folder");
     }
   }
+}
+
+// A place that cannot be written to is told before anything is built.
+void CheckTimeFile(const fs::path &file) {
+  MakeFolder(file.parent_path());
+  std::error_code error;
+  if (fs::is_directory(file, error)) {
+    throw InputError("--time_path: " + file.string() + " is a folder; name another place");
+  }
+  fs::path trial = file;
+  trial += ".trial";
+  WriteAtomically(trial, "");
+  fs::remove(trial);
 }
 
 std::unique_ptr<Engine> BuildEngine(const Options &options, const BundleModel &model,
@@ -171,12 +186,10 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   }
   const FolderLock alone(options.output);
   const fs::path time_file = fs::path(options.time_path) / kTimeFile;
-  MakeFolder(options.time_path);
-  fs::path trial = time_file;
-  trial += ".trial";
-  WriteAtomically(trial, "");  // a folder that cannot be written to is told now
-  fs::remove(trial);
-  DetectionWriter writer(options.output, bundle, list.pictures, options.draw);
+  CheckTimeFile(time_file);
+  std::error_code error;
+  const bool times_too = fs::equivalent(options.time_path, options.output, error);
+  DetectionWriter writer(options.output, bundle, list.pictures, options.draw, times_too);
 
   RunInfo run;
   run.model = fs::canonical(options.bundle).filename().string();
@@ -188,18 +201,18 @@ std::size_t RunBundle(const Options &options, const EngineMaker &make_engine,
   const double load_seconds = SecondsSince(start);
   *out << "running " << list.pictures.size() << " images"
        << (options.repeat > 1 ? ", " + std::to_string(options.repeat) + " times" : "") << std::endl;
-  Timing timing;
+  std::string text;
   try {
-    timing = LookAtAll(options, bundle, list.pictures, detectors, stop, out, &writer);
+    Timing timing = LookAtAll(options, bundle, list.pictures, detectors, stop, out, &writer);
+    timing.load_seconds = load_seconds;
+    timing.peak_memory_mb = PeakMemoryMb();
+    text = TimingText(timing, run.device, run.instances);
+    WriteAtomically(time_file, text);
+    writer.Finish(run, timing, options.score_threshold);
   } catch (...) {
     writer.WritePart(options.score_threshold);
     throw;
   }
-  timing.load_seconds = load_seconds;
-  timing.peak_memory_mb = PeakMemoryMb();
-  const std::string text = TimingText(timing, run.device, run.instances);
-  WriteAtomically(time_file, text);
-  writer.Finish(run, timing, options.score_threshold);
   *out << text << "results: " << options.output << std::endl;
   const std::vector<std::string> left_out = writer.Problems();
   for (const std::string &problem : left_out) {

@@ -2,6 +2,7 @@
 #include "detection_writer.h"
 
 #include <algorithm>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -101,19 +102,16 @@ void RemoveInside(const fs::path &home, const fs::path &name) {
   }
 }
 
-void WriteIndex(const fs::path &folder, std::vector<std::string> names) {
-  std::sort(names.begin(), names.end());
-  WriteJson(folder / kIndex, {{"files", names}});
-}
-
 }  // namespace
 
 DetectionWriter::DetectionWriter(fs::path folder, const Bundle &bundle,
-                                 const std::vector<PictureFile> &pictures, bool draw)
+                                 const std::vector<PictureFile> &pictures, bool draw,
+                                 bool times_too)
     : folder_(std::move(folder)),
       bundle_(bundle),
       pictures_(pictures),
       draw_(draw),
+      times_too_(times_too),
       found_(pictures.size()) {
   for (const BundleClass &one : bundle.classes) {
     labels_.push_back(one.label);
@@ -125,19 +123,33 @@ void DetectionWriter::Begin() {
   if (std::exchange(begun_, true)) {
     return;
   }
-  const std::vector<std::string> own = {kDetections, kImages, kProblems, kDetectionsDone};
+  RemoveOld(folder_, {kDetectionsDone});
   const fs::path home = fs::canonical(folder_);
   for (const fs::path &name : Listed(folder_)) {
     RemoveInside(home, name);
   }
-  RemoveOld(folder_, {kDetectionsDone, kDetections, kImages, kProblems, kTimeFile});
-  std::vector<std::string> names = own;
+  RemoveOld(folder_, {kDetections, kImages, kProblems});
+  // For a run that is killed; what lies there already is the user's.
+  std::vector<std::string> drawn;
   for (const PictureFile &picture : pictures_) {
-    if (draw_) {
-      names.push_back((fs::path(kDrawn) / picture.drawn).string());
+    std::error_code error;
+    if (draw_ && !fs::exists(fs::symlink_status(folder_ / kDrawn / picture.drawn, error))) {
+      drawn.push_back(picture.drawn);
     }
   }
-  WriteIndex(folder_, std::move(names));
+  WriteIndex(std::move(drawn));
+}
+
+void DetectionWriter::WriteIndex(std::vector<std::string> drawn) const {
+  std::vector<std::string> names = {kDetections, kImages, kProblems, kDetectionsDone};
+  if (times_too_) {
+    names.emplace_back(kTimeFile);
+  }
+  for (const std::string &name : drawn) {
+    names.push_back((fs::path(kDrawn) / name).string());
+  }
+  std::sort(names.begin(), names.end());
+  WriteJson(folder_ / kIndex, {{"files", names}});
 }
 
 double DetectionWriter::Add(PictureOut picture) {
@@ -175,6 +187,7 @@ void DetectionWriter::Write(double threshold, bool complete) {
   Begin();
   ordered_json rows = ordered_json::array(), images = ordered_json::array();
   ordered_json problems = ordered_json::array(), categories = ordered_json::array();
+  std::vector<std::string> drawn;
   for (std::size_t index = 0; index < found_.size(); ++index) {
     if (!found_[index]) {
       continue;  // the run ended before
@@ -191,6 +204,7 @@ void DetectionWriter::Write(double threshold, bool complete) {
     image["height"] = one.image.height;
     if (draw_) {
       image["drawn"] = std::string(kDrawn) + "/" + pictures_[index].drawn;
+      drawn.push_back(pictures_[index].drawn);
     }
     images.push_back(image);
     for (const Detection &detection : one.detections) {
@@ -211,13 +225,18 @@ void DetectionWriter::Write(double threshold, bool complete) {
   content["categories"] = categories;
   WriteJson(folder_ / kImages, content);
   WriteJson(folder_ / kProblems, problems);
+  WriteIndex(std::move(drawn));
   num_images_ = images.size();
   num_detections_ = rows.size();
 }
 
-void DetectionWriter::WritePart(double threshold) {
-  if (begun_) {
-    Write(threshold, /*complete=*/false);
+void DetectionWriter::WritePart(double threshold) noexcept {
+  try {
+    if (begun_) {
+      RemoveOld(folder_, {kDetectionsDone});
+      Write(threshold, /*complete=*/false);
+    }
+  } catch (const std::exception &) {  // the disk is full, for instance
   }
 }
 

@@ -187,7 +187,8 @@ TEST_F(BundleAppTest, ResultsOfAnEarlierRunGoAndNothingElse) {
   EXPECT_TRUE(Exists("pictures/mine.png") && Exists("pictures/linked.png"));
   EXPECT_TRUE(testing::fs::exists(folder_ / "away" / "a.png"));
   EXPECT_EQ(Result(".results.json").at("files"),
-            (json{"detections.json", "done.json", "images.json", "problems.json"}));
+            (json{"detections.json", "done.json", "images.json", "problems.json",
+                  "test_perform_static.txt"}));
   for (const char *text : {"{", "[]", "{\"files\": 3}"}) {
     testing::WriteText(results / ".results.json", text);
     EXPECT_EQ(Run(), 0U);
@@ -234,6 +235,12 @@ TEST_F(BundleAppTest, PicturesWhereDrawnOnesGoAreRefused) {
     EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }),
                 "a.png lies where drawn pictures go; name another folder");
   }
+  options_.output = (folder_ / "other").string();
+  testing::fs::create_directories(options_.output);
+  testing::fs::create_directory_symlink(folder_ / "pictures", folder_ / "other" / "pictures");
+  options_.input = (folder_ / "pictures" / "p0.png").string();
+  EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "p0.png lies where drawn pictures go");
+  options_.output = (folder_ / "results").string();
   testing::fs::copy_file(folder_ / "pictures" / "p0.png", folder_ / "results" / "sheet.png");
   options_.input = (folder_ / "results" / "sheet.png").string();
   EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "sheet.png lies where drawn pictures go");
@@ -249,6 +256,30 @@ TEST_F(BundleAppTest, NamesThatAreNoTextAreLeftOut) {
   EXPECT_SAYS(problems_.str(), "bild\xe9.png: this name is not UTF-8; rename it");
   EXPECT_EQ(Result("images.json").at("images").size(), 7U);
   EXPECT_FALSE(Exists("pictures/bild\xe9.png.png"));
+}
+
+TEST_F(BundleAppTest, WhatWasNotWrittenIsNotListed) {
+  testing::WriteText(folder_ / "pictures" / "broken.png", "x");
+  testing::WriteText(folder_ / "results" / "pictures" / "broken.png.png", "mine");
+  options_.time_path = (folder_ / "times").string();
+  testing::WriteText(folder_ / "results" / "test_perform_static.txt", "mine");
+  options_.draw = true;
+  for (int time = 0; time < 2; ++time) {
+    EXPECT_EQ(Run(), 1U);
+    const json files = Result(".results.json").at("files");
+    for (const json &name : files) {
+      EXPECT_TRUE(testing::fs::exists(folder_ / "results" / name.get<std::string>())) << name;
+    }
+    EXPECT_EQ(ReadText(folder_ / "results" / "pictures" / "broken.png.png"), "mine");
+    EXPECT_EQ(ReadText(folder_ / "results" / "test_perform_static.txt"), "mine");
+  }
+}
+
+TEST_F(BundleAppTest, APlaceForTimesThatIsNoneIsToldAtOnce) {
+  options_.time_path = (folder_ / "times").string();
+  testing::fs::create_directories(folder_ / "times" / "test_perform_static.txt");
+  EXPECT_SAYS(MessageOf<InputError>([this] { Run(); }), "is a folder; name another place");
+  EXPECT_TRUE(built_.empty());
 }
 
 TEST_F(BundleAppTest, LinkedFoldersAreLookedAtOnce) {

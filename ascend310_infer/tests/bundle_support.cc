@@ -88,6 +88,10 @@ json MakeBundle(const fs::path &folder, bool calibrated) {
 
 void WriteBundleJson(const fs::path &folder, const json &content) {
   WriteText(folder / "bundle.json", content.dump(1));
+  WriteSum(folder);
+}
+
+void WriteSum(const fs::path &folder) {
   WriteText(folder / "bundle.sha256", Sha256OfFile(folder / "bundle.json") + "  bundle.json\n");
 }
 

@@ -28,6 +28,9 @@ nlohmann::json MakeBundle(const fs::path &folder, bool calibrated);
 
 // Replace bundle.json, or a file and what bundle.json says of its bytes.
 void WriteBundleJson(const fs::path &folder, const nlohmann::json &content);
+
+// bundle.sha256 of the bundle.json that is there.
+void WriteSum(const fs::path &folder);
 void WriteListed(const fs::path &folder, const std::string &name, const std::string &content);
 
 // One colour everywhere.

@@ -162,6 +162,9 @@ class Fuzzer {
       text.assign(bytes.begin(), bytes.end());
     }
     defrcn::testing::WriteText(folder_ / "bundle" / "bundle.json", text);
+    if (Below(8) != 0) {
+      defrcn::testing::WriteSum(folder_ / "bundle");  // else it is refused before it is read
+    }
     Detect();
   }
 

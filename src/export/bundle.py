@@ -1,7 +1,8 @@
 # Copyright 2026 The DeFRCN on MindSpore authors. Licensed under the Apache License 2.0.
 """A bundle: all that detection needs in one folder, or in that folder as a tar file.
 
-    NAME/bundle.json               what the other files are, with bytes and SHA-256; written last
+    NAME/bundle.json               what the other files are, with bytes and SHA-256
+    NAME/bundle.sha256             that of bundle.json; written last
     NAME/detector.mindir           the detector (.onnx: as ONNX), boxes in the model frame
     NAME/encoder.mindir            with calibration: the encoder on a canvas of one size,
     NAME/projection_weight.f32     the layer after it, (D, C),

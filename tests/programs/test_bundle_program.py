@@ -311,9 +311,7 @@ def test_results_of_src_predict_take_the_place_of_these(place, tmp_path):
         (results.folder / "sheet.png").write_text("likewise")
         results.publish()
     names = {path.name for path in out.iterdir()}
-    assert names == {*"mine.txt .results.json .results.lock detections.json sheet.png".split()} | {
-        "test_perform_static.txt"
-    }
+    assert names == {*"mine.txt .results.json .results.lock detections.json sheet.png".split()}
     assert look(place, place.plain, out).returncode == 0
     assert not (out / "sheet.png").exists() and (out / "mine.txt").read_text() == "mine"
     json.loads((out / "detections.json").read_text())
