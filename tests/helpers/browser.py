@@ -41,6 +41,34 @@ FLAGS = (
 )
 TIMEOUT = 60.0
 COMPLAINTS = ("error", "warning", "assert")
+CLICKS = 5  # tries to hit something on a page that moves
+# The middle of an element in the window, once what is in the window has loaded and stands still;
+# whether nothing covers it. That it was clicked will be noted.
+PLACE = """async (selector) => {
+  const one = document.querySelector(selector);
+  if (!one) return null;
+  const frame = () => new Promise(requestAnimationFrame);
+  const inWindow = (box) => box.bottom > 0 && box.top < innerHeight;
+  const loading = () =>
+    [...document.images].some((one) => !one.complete && inWindow(one.getBoundingClientRect()));
+  const place = () => {
+    one.scrollIntoView({block: "center", inline: "center", behavior: "instant"});
+    return one.getBoundingClientRect();
+  };
+  let box = place(), before;
+  do {
+    before = box;
+    await frame();
+    await frame();
+    box = place();
+  } while (loading() || box.x !== before.x || box.y !== before.y);
+  window.clickedByTest = false;
+  const note = () => { window.clickedByTest = true; };
+  one.addEventListener("click", note, {once: true, capture: true});
+  const x = box.x + box.width / 2, y = box.y + box.height / 2;
+  const top = document.elementFromPoint(x, y);
+  return {x, y, free: top === one || one.contains(top)};
+}"""
 # Whether something takes room on the page and is not hidden by style.
 SHOWN = "(one) => one.checkVisibility({visibilityProperty: true, opacityProperty: true})"
 
@@ -251,23 +279,18 @@ class Page:
         """Click with the mouse on the middle of the first element that a selector finds.
 
         It is brought to the middle of the window first; something that lies above it is an error.
+        Where the page still moved, so that the mouse missed it, it is done again.
         """
-        found = self.run(
-            f"""(() => {{
-              const one = document.querySelector({json.dumps(selector)});
-              if (!one) return null;
-              one.scrollIntoView({{block: "center", inline: "center", behavior: "instant"}});
-              const box = one.getBoundingClientRect();
-              const x = box.x + box.width / 2, y = box.y + box.height / 2;
-              const top = document.elementFromPoint(x, y);
-              return {{x, y, free: top === one || one.contains(top)}};
-            }})()"""
-        )
-        assert found is not None, f"nothing on the page is {selector}"
-        assert found["free"], f"something covers {selector}"
-        for kind in ("mousePressed", "mouseReleased"):
-            place = {"x": found["x"], "y": found["y"], "button": "left", "clickCount": 1}
-            self.command("Input.dispatchMouseEvent", type=kind, **place)
+        for _ in range(CLICKS):
+            found = self.run(f"({PLACE})({json.dumps(selector)})")
+            assert found is not None, f"nothing on the page is {selector}"
+            assert found["free"], f"something covers {selector}"
+            for kind in ("mousePressed", "mouseReleased"):
+                place = {"x": found["x"], "y": found["y"], "button": "left", "clickCount": 1}
+                self.command("Input.dispatchMouseEvent", type=kind, **place)
+            if self.run("window.clickedByTest"):
+                return
+        raise BrowserError(f"{CLICKS} clicks did not get to {selector}")
 
     def load_images(self) -> int:
         """Load all pictures, also those that wait until they are scrolled to; how many there are.
