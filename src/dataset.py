@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from src.data.batch_plan import endless_batches
 from src.data.batching import Batch, Prepared, Preprocessing, check_shapes, run_job
 from src.data.mindrecord_build import build_mindrecord, usable_for_training
 from src.data.mindrecord_io import MindRecordInfo, Row, open_mindrecord, read_rows
-from src.data.prefetch import prefetch
+from src.data.prefetch import Prefetched
 from src.data.transforms import resized_shape
 from src.defrcn import meta_coco, meta_voc, meta_yolo
 from src.defrcn.built_datacategory import resolve_dataset
@@ -123,8 +123,8 @@ class _Loader:
         size = resized_shape(row.height, row.width, short_edge, self._settings.max_size)
         return row, size, flip
 
-    def _batches(self, jobs: Iterator[Callable[[], Batch]]) -> Generator[Batch, None, None]:
-        return prefetch(jobs, self._num_workers, self._num_workers + 1)
+    def _batches(self, jobs: Iterator[Callable[[], Batch]]) -> Prefetched[Batch]:
+        return Prefetched(jobs, self._num_workers, self._num_workers + 1)
 
 
 class TrainLoader(_Loader):
@@ -198,7 +198,7 @@ class TrainLoader(_Loader):
             world_size=world_size,
             is_landscape=sizes[:, 1] > sizes[:, 0] if aspect_ratio_grouping else None,
         )
-        self._running: Generator[Batch, None, None] | None = None
+        self._running: Prefetched[Batch] | None = None
 
     def _jobs(self) -> Iterator[Callable[[], Batch]]:
         """Read the rows of each planned batch in order; draw its sizes and flips."""

@@ -28,7 +28,7 @@ from src.data.mindrecord_io import (
     whole_folder,
 )
 from src.data.mindrecord_wait import WAIT_MINUTES, await_folder, locked
-from src.data.prefetch import prefetch
+from src.data.prefetch import Prefetched
 from src.data.transforms import (
     check_size,
     clip_boxes,
@@ -226,7 +226,7 @@ def _write(
     """
     problems: list[str] = []
     jobs = (functools.partial(_read_image, record, max_pixels) for record, _, _ in kept)
-    with contextlib.closing(prefetch(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
+    with contextlib.closing(Prefetched(jobs, num_workers, 4 * max(num_workers, 1))) as checked:
         pairs = tqdm(
             zip(kept, checked),
             total=len(kept),

@@ -15,22 +15,41 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def prefetch(
-    jobs: Iterable[Callable[[], Result]], num_workers: int, ahead: int
-) -> Generator[Result, None, None]:
+class Prefetched(Iterator[Result]):
     """The results of jobs, in order.
 
     Jobs are drawn (whatever drawing does, reading for example) when a result is asked for, and run
     in `num_workers` threads; while the consumer has a result, `ahead` jobs are under way or wait.
     An exception of `jobs` or of a job is raised at its place in the order. The threads end with
-    the iteration, by `close()`, or when the generator is forgotten.
+    the iteration, with `close()`, or soon after this is forgotten.
 
     Args:
         jobs: functions without arguments.
         num_workers: threads; at least one.
         ahead: jobs that may be under way or wait for the consumer.
     """
-    pool = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="load")
+
+    def __init__(self, jobs: Iterable[Callable[[], Result]], num_workers: int, ahead: int) -> None:
+        self._pool = ThreadPoolExecutor(max(num_workers, 1), thread_name_prefix="load")
+        self._results = _results(jobs, self._pool, ahead)
+
+    def __next__(self) -> Result:
+        try:
+            return next(self._results)
+        except BaseException:  # the end, or an error
+            self._pool.shutdown()
+            raise
+
+    def close(self) -> None:
+        """End the iteration, and wait for the threads."""
+        self._results.close()
+        self._pool.shutdown()
+
+
+def _results(
+    jobs: Iterable[Callable[[], Result]], pool: ThreadPoolExecutor, ahead: int
+) -> Generator[Result, None, None]:
+    """See `Prefetched`."""
     futures: deque[Future[Result]] = deque()
     try:
         for future in _submitted(jobs, pool):
@@ -40,7 +59,9 @@ def prefetch(
         while futures:
             yield futures.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Not waited for: if this was forgotten, the collector may be at it within the start of
+        # another thread, which then holds a lock that the end of these has to take.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _submitted(

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from src.data.mindrecord_io import MAX_IMAGE_BYTES
-from src.data.prefetch import prefetch
+from src.data.prefetch import Prefetched
 from src.data.transforms import check_size, decode, header
 from src.model_utils.errors import InputError
 from src.util import read_regular
@@ -88,7 +88,7 @@ def look_at_all(
         num_workers: threads.
     """
     jobs = (functools.partial(look_at, path, size, max_pixels) for path, size in sizes.items())
-    with contextlib.closing(prefetch(jobs, num_workers, 4 * max(num_workers, 1))) as found:
+    with contextlib.closing(Prefetched(jobs, num_workers, 4 * max(num_workers, 1))) as found:
         bar = tqdm(zip(sizes, found), total=len(sizes), desc="pictures", unit="image")
         return dict(bar)
 
