@@ -175,8 +175,16 @@ def check_program(name: str, words: list[str]) -> None:
     file = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
     assert file.is_file(), f"there is no {name}"
     if name.startswith(("benchmarks", "tests")):
-        for flag in flags(words):
-            assert flag == "config_path" or f'"--{flag}"' in file.read_text(), flag
+        text = file.read_text()
+        own = {flag for flag in flags(words) if f'"--{flag}"' in text}
+        rest = [
+            word
+            for word in words
+            if word.startswith("--") and word[2:].partition("=")[0] not in own
+        ]
+        if rest:  # a configuration's, handed on
+            assert "parse_known_args" in text, rest
+            check_configuration(argparse.Namespace(), rest)
         return
     if not words:
         return  # named, not shown
@@ -252,6 +260,7 @@ def test_commands_are_found():
         "bash scripts/run_standalone_train_cpu.sh my_exp --nothing=100",
         "bash scripts/setup_env.sh --nothing",
         "ascend310_infer/out/main --nothing=1",
+        "python benchmarks/bundle.py --output=o --config_path=configs/demo/shapes_base.yaml --no=1",
     ],
 )
 def test_what_a_program_refuses_is_noticed(command):
